@@ -1,0 +1,214 @@
+"""The loop: ask the model, act on what it wants, observe, finish.
+
+Sees dialects, a model, tools, messages and limits; no file, no HTTP, no database. What the model gets wrong becomes
+something it reads; what ends a run early is a stop reason with the best answer so far.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent_runtime.config import LimitsConfig
+from agent_runtime.dialects import Answer, Calls, Dialect, Malformed, Reader, Reading
+from agent_runtime.errors import ToolError
+from agent_runtime.messages import (
+    Event,
+    Finished,
+    Message,
+    Step,
+    StopReason,
+    Text,
+    Thought,
+    ToolCall,
+    ToolCalled,
+    ToolResult,
+    ToolUse,
+    Usage,
+)
+from agent_runtime.models.base import Model
+from agent_runtime.tools.base import Tool, parse_arguments, run_tool
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What one run has used and said so far."""
+
+    deadline: float
+    replies: int = 0
+    tool_calls: int = 0
+    steps: tuple[Step, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+    said: str = ""
+    calls_seen: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
+    repair: tuple[Message, ...] = ()  # a malformed reply and the hint: the model sees them once, the history never
+    native_calls: list[ToolCall] = field(default_factory=list[ToolCall])
+
+    def say(self, delta: str) -> Text:
+        self.said += delta
+        return Text(delta)
+
+    def acted(self, thought: str, called: list[ToolCalled], results: list[ToolResult]) -> None:
+        uses = (
+            ToolUse(call.name, call.arguments, result.content, result.is_error, result.duration_ms)
+            for call, result in zip(called, results, strict=True)
+        )
+        self.steps = (*self.steps, Step(thought, tuple(uses)))
+        self.tool_calls += len(called)
+
+    def finished(self, reason: StopReason) -> Finished:
+        return Finished(self.said, reason, self.steps, self.usage)
+
+
+class _LimitReached(Exception):
+    def __init__(self, reason: StopReason) -> None:
+        self.reason: StopReason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """One agent's way to run: the same object serves any number of runs at once."""
+
+    model: Model
+    tools: Mapping[str, Tool]
+    dialect: Dialect
+    limits: LimitsConfig
+    system_prompt: str = ""
+
+    async def run(self, history: list[Message]) -> AsyncIterator[Event]:
+        """Answer the user's message that `history` ends with, and append the turn to it.
+
+        The last event is Finished. Closing the iterator stops the model.
+
+        Raises:
+            ModelError: the provider gave no usable reply; the history is then not a whole turn.
+        """
+        progress = _Progress(asyncio.get_running_loop().time() + self.limits.timeout_seconds)
+        try:
+            while True:
+                async with aclosing(self._step(history, progress)) as events:
+                    async for event in events:
+                        yield event
+                        if isinstance(event, Finished):
+                            return
+        except _LimitReached as limit:
+            answer = progress.said or _last_result(history) or _nothing_said(limit.reason)
+            if not progress.said:
+                yield progress.say(answer)
+            history.append(Message("assistant", answer))
+            yield progress.finished(limit.reason)
+
+    async def _step(self, history: list[Message], progress: _Progress) -> AsyncIterator[Event]:
+        """One reply of the model and what follows from it."""
+        self._check_limits(progress)
+        reader = self.dialect.reader(progress.replies)
+        said_before = progress.said
+        async with aclosing(self._reply(history, reader, progress)) as deltas:
+            async for delta in deltas:
+                if said_before and progress.said == said_before:
+                    yield progress.say("\n\n")  # what was said before a tool call is a paragraph of its own
+                yield progress.say(delta)
+        progress.replies += 1
+        match self._read(reader, progress):
+            case Answer(text, unsent):
+                if unsent:
+                    yield progress.say(unsent)
+                history.append(Message("assistant", text))
+                yield progress.finished("finished")
+            case Malformed(text, hint):
+                progress.repair = (Message("assistant", text), Message("user", hint))
+            case Calls() as reading:
+                async with aclosing(self._act(history, reading, progress)) as events:
+                    async for event in events:
+                        yield event
+
+    def _check_limits(self, progress: _Progress) -> None:
+        if progress.replies >= self.limits.max_steps:
+            raise _LimitReached("max_steps")
+        if progress.usage.total_tokens >= self.limits.max_tokens:
+            raise _LimitReached("max_tokens")
+
+    def _read(self, reader: Reader, progress: _Progress) -> Reading:
+        calls, progress.native_calls = progress.native_calls, []
+        return reader.finish(calls)
+
+    async def _reply(self, history: list[Message], reader: Reader, progress: _Progress) -> AsyncIterator[str]:
+        """The visible text of one reply; its tool calls and usage go to `progress`."""
+        specs = [tool.spec for tool in self.tools.values()]
+        prompt = self.dialect.ask(self.system_prompt, [*history, *progress.repair], specs)
+        progress.repair = ()
+        chunks = self.model.stream(prompt.messages, prompt.tools, stop=prompt.stop)
+        async with aclosing(chunks):  # pyright: ignore[reportArgumentType] - every implementation is a generator
+            while True:
+                try:
+                    async with asyncio.timeout_at(progress.deadline):
+                        chunk = await anext(chunks, None)
+                except TimeoutError:
+                    raise _LimitReached("timeout") from None
+                if chunk is None:
+                    return
+                if isinstance(chunk, ToolCall):
+                    progress.native_calls.append(chunk)
+                elif isinstance(chunk, Usage):
+                    progress.usage += chunk
+                elif visible := reader.feed(chunk):
+                    yield visible
+
+    async def _act(self, history: list[Message], reading: Calls, progress: _Progress) -> AsyncIterator[Event]:
+        """Run the calls of one reply at the same time; a direct answer ends the run."""
+        self._check_calls(reading.calls, progress)
+        if reading.thought and self.dialect.shows_thoughts:
+            yield Thought(reading.thought)
+        called = [ToolCalled(call.id, call.name, _shown_arguments(call)) for call in reading.calls]
+        for event in called:
+            yield event
+        try:
+            async with asyncio.timeout_at(progress.deadline):
+                results = await asyncio.gather(*(run_tool(self.tools, call) for call in reading.calls))
+        except TimeoutError:
+            raise _LimitReached("timeout") from None
+        progress.acted(reading.thought, called, results)
+        history.append(Message("assistant", reading.thought, reading.calls))
+        for result in results:
+            history.append(Message("tool", result.content, tool_call_id=result.call_id))
+            yield result
+        if self._is_answer(results):
+            answer = "\n\n".join(result.content for result in results)
+            yield progress.say(f"\n\n{answer}" if progress.said else answer)
+            history.append(Message("assistant", answer))
+            yield progress.finished("finished")
+
+    def _check_calls(self, calls: tuple[ToolCall, ...], progress: _Progress) -> None:
+        if progress.tool_calls + len(calls) > self.limits.max_tool_calls:
+            raise _LimitReached("max_tool_calls")
+        progress.calls_seen.update((call.name, call.arguments) for call in calls)
+        if max(progress.calls_seen.values()) >= self.limits.max_repeated_calls:
+            raise _LimitReached("repeated_calls")
+
+    def _is_answer(self, results: list[ToolResult]) -> bool:
+        return all(not result.is_error and self.tools[result.name].direct for result in results)
+
+
+def _shown_arguments(call: ToolCall) -> Mapping[str, Any]:
+    try:
+        return parse_arguments(call)
+    except ToolError:
+        return {}
+
+
+def _last_result(history: list[Message]) -> str:
+    """The result of the turn's last tool: better than nothing when a limit ends the run."""
+    for message in reversed(history):
+        if message.role == "user":
+            return ""
+        if message.role == "tool":
+            return message.content
+    return ""
+
+
+def _nothing_said(reason: StopReason) -> str:
+    return f"I stopped before I had an answer: the limit {reason} was reached."

@@ -1,0 +1,81 @@
+"""The errors of the runtime, by who must act.
+
+    MyAgentError
+    ├── ConfigError        the owner of the agent file: every problem of the file at once
+    ├── StartError         the operator: a port in use, a missing extra, a database or secret source out of reach
+    ├── StoreError         the operator: the session store fails while the agent serves
+    ├── ModelError         the provider of the model, or the operator who chose it
+    ├── CallerError        who asked: the request cannot be served as it is
+    │   └── SessionBusy    another turn of the session is still running
+    └── ToolError          the model: the message goes back to it and the run goes on
+
+Errors hold data; which HTTP status or exit status they become is said in one table each, in the server and the CLI.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+
+class MyAgentError(Exception):
+    """The root of everything this package raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with an agent file. `path` is dotted (`model.endpoint`); `line` counts from 1."""
+
+    message: str
+    path: str = ""
+    line: int | None = None
+
+
+class ConfigError(MyAgentError):
+    """The agent file cannot be used; its owner mends it. Holds every problem found, in the order of the lines."""
+
+    def __init__(self, file: str, problems: Sequence[Problem]) -> None:
+        self.file = file
+        self.problems = tuple(sorted(problems, key=lambda problem: (problem.line or 0, problem.path)))
+        super().__init__("\n".join(self._line(problem) for problem in self.problems))
+
+    def _line(self, problem: Problem) -> str:
+        where = self.file if problem.line is None else f"{self.file}:{problem.line}"
+        return " ".join(part for part in (where, problem.path) if part) + f": {problem.message}"
+
+
+class StartError(MyAgentError):
+    """Something around the file keeps the agent from starting; the message says what the operator can do."""
+
+
+class StoreError(MyAgentError):
+    """The session store cannot be read or written; nothing of the turn was kept."""
+
+
+ModelFault = Literal["unreachable", "refused", "rate_limited", "quota", "context_overflow", "failed"]
+
+
+class ModelError(MyAgentError):
+    """The model gave no usable reply.
+
+    `fault` tells whose turn it is: `unreachable`, `rate_limited` and `failed` may pass by themselves; `refused` (a
+    key or a model name that is not accepted) and `quota` need the operator; `context_overflow` needs a shorter
+    conversation.
+    """
+
+    def __init__(self, message: str, *, fault: ModelFault = "failed") -> None:
+        self.fault: ModelFault = fault
+        super().__init__(message)
+
+
+class CallerError(MyAgentError):
+    """The request cannot be served as it is; the caller changes it."""
+
+
+class SessionBusy(CallerError):
+    """Another turn of this session has been running for too long to wait for."""
+
+
+class ToolError(MyAgentError):
+    """A tool could not do what the model asked; the message goes back to the model and the run goes on."""

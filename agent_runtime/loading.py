@@ -1,0 +1,213 @@
+"""File → text → placeholders → `AgentConfig`; everything wrong with the file is reported at once, with its line."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from agent_runtime import placeholders
+from agent_runtime.config import AgentConfig, ContextConfig, FunctionToolConfig
+from agent_runtime.errors import ConfigError, Problem, StartError
+from agent_runtime.placeholders import Resolution
+from agent_runtime.secret_sources import source_for
+from agent_runtime.tools.functions import import_function
+
+Location = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentFile:
+    """A file that was read, filled and checked. `folder` is what relative paths in it are relative to."""
+
+    path: Path
+    config: AgentConfig
+    origins: Mapping[Location, str] = field(default_factory=dict[Location, str])
+    secrets: frozenset[str] = frozenset()
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent
+
+
+async def load(
+    path: Path | str,
+    *,
+    environment: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+) -> AgentFile:
+    """Read one agent file.
+
+    `environment` is where variables come from, `MYAGENT_SECRETS` among them; the process's own by default.
+    `overrides` win over the file, section by section: `{"server": {"port": 0}}`.
+
+    Raises:
+        ConfigError: the file's owner must act; holds every problem of the file.
+        StartError: the secret source that the environment names cannot be used at all.
+    """
+    path = Path(path)
+    environment = os.environ if environment is None else environment  # noqa: TID251 - the resolver's own default
+    tree, lines = await asyncio.to_thread(_read, path)
+    for section, values in (overrides or {}).items():
+        known: Any = tree.get(section)
+        tree[section] = {**(cast("dict[str, Any]", known) if isinstance(known, dict) else {}), **values}
+    resolution = await _resolve(tree, environment)
+    problems = [
+        Problem(problem.message, _dotted(problem.path), _line_of(problem.path, lines))
+        for problem in resolution.problems
+    ]
+    unfilled = {problem.path for problem in resolution.problems}
+    config: AgentConfig | None = None
+    try:
+        config = AgentConfig.model_validate(resolution.tree)
+    except ValidationError as error:
+        problems += _schema_problems(error, unfilled, lines)
+    problems += await asyncio.to_thread(_tool_problems, resolution.tree, path.parent, unfilled, lines)
+    if problems or config is None:
+        raise ConfigError(str(path), problems)
+    return AgentFile(path, config, resolution.origins, resolution.secrets)
+
+
+async def _resolve(tree: Any, environment: Mapping[str, str]) -> Resolution:
+    if not placeholders.secret_paths(tree):
+        return await placeholders.resolve(tree, environment=environment, fetch=_no_source)
+    async with source_for(environment.get("MYAGENT_SECRETS", "aws"), environment) as source:
+        return await placeholders.resolve(tree, environment=environment, fetch=source.fetch)
+
+
+async def _no_source(path: str) -> str:
+    raise StartError(f"no secret source is open to fetch {path} from")
+
+
+# --- reading: YAML with the line of every key and item -------------------------------------------------------------
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except IsADirectoryError:
+        raise ConfigError(str(path), [Problem("is a folder; name the agent file in it")]) from None
+    except FileNotFoundError:
+        raise ConfigError(str(path), [Problem("no such file")]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), [Problem(f"cannot be read: {error}")]) from None
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        lines: dict[Location, int] = {}
+        problems: list[Problem] = []
+        if node is not None:
+            _map_lines(node, (), lines, problems)
+        tree: Any = None if node is None else loader.construct_document(node)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        what = f"is not valid YAML: {error.problem or error.context}"
+        raise ConfigError(str(path), [Problem(what, line=mark.line + 1 if mark else None)]) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(str(path), [Problem(f"is not valid YAML: {error}")]) from None
+    finally:
+        loader.dispose()
+    if not isinstance(tree, dict):
+        problems = [Problem("must be a map of keys such as `name:` and `model:`", line=1)]
+    if problems:
+        raise ConfigError(str(path), problems)
+    return cast("dict[str, Any]", tree), lines
+
+
+def _map_lines(node: yaml.Node, path: Location, lines: dict[Location, int], problems: list[Problem]) -> None:
+    lines.setdefault(path, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        for key, value in cast("list[tuple[yaml.Node, yaml.Node]]", node.value):
+            inner = (*path, str(key.value))
+            if inner in lines:
+                problems.append(Problem("the key stands twice", _dotted(inner), key.start_mark.line + 1))
+            lines[inner] = key.start_mark.line + 1
+            _map_lines(value, inner, lines, problems)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(cast("list[yaml.Node]", node.value)):
+            _map_lines(item, (*path, index), lines, problems)
+
+
+# --- problems, in the words of the file ----------------------------------------------------------------------------
+
+
+def _schema_problems(error: ValidationError, unfilled: set[Location], lines: dict[Location, int]) -> list[Problem]:
+    problems: list[Problem] = []
+    for details in error.errors(include_url=False, include_input=False):
+        location = _file_location(details["loc"])
+        if any(path[: len(location)] == location for path in unfilled):
+            continue  # its placeholder was reported already
+        problems.append(Problem(_sentence(details, location), _dotted(location), _line_of(location, lines)))
+    return problems
+
+
+def _file_location(location: Location) -> Location:
+    """Pydantic puts the tag of a chosen union member behind a tool's index; the file knows no tags."""
+    if len(location) > 2 and location[0] == "tools":
+        return (*location[:2], *location[3:])
+    return location
+
+
+def _sentence(details: ErrorDetails, location: Location) -> str:
+    kind, message = details["type"], details["msg"]
+    if kind == "missing":
+        return "is required"
+    if kind == "extra_forbidden":
+        known = _keys_at(location[:-1])
+        near = difflib.get_close_matches(str(location[-1]), known, n=1)
+        return "unknown key" + (f"; did you mean `{near[0]}`?" if near else f"; known are {', '.join(known)}")
+    if kind == "string_pattern_mismatch":
+        return _PATTERNS.get(location[-1] if location[0] != "tools" else "tools", message)
+    message = message.removeprefix("Value error, ").removeprefix("Input ")
+    return message[0].lower() + message[1:] if message[:6] in {"Input ", "should"} else message
+
+
+_PATTERNS: dict[str | int, str] = {
+    "name": "must be lower-case letters, digits and hyphens, at most 63, such as customer-service",
+    "tools": "must be `module:function`, such as orders:search_orders",
+}
+
+
+def _keys_at(location: Location) -> list[str]:
+    """The keys that the schema knows at a place of the file."""
+    model: type[BaseModel] = AgentConfig
+    if location[:1] == ("tools",):
+        model, location = (ContextConfig if "context" in location else FunctionToolConfig), ()
+    for part in location:
+        annotation = model.model_fields[str(part)].annotation
+        assert isinstance(annotation, type)  # every section is one model, never a union of them
+        model = annotation
+    return list(model.model_fields)
+
+
+def _tool_problems(tree: Any, folder: Path, unfilled: set[Location], lines: dict[Location, int]) -> list[Problem]:
+    problems: list[Problem] = []
+    tools: Any = tree.get("tools")
+    for index, tool in enumerate(cast("list[Any]", tools) if isinstance(tools, list) else []):
+        location: Location = ("tools", index)
+        reference: Any = cast("dict[str, Any]", tool).get("function") if isinstance(tool, dict) else tool
+        if not isinstance(reference, str) or ":" not in reference or location in unfilled:
+            continue
+        try:
+            import_function(reference, folder)
+        except ImportError as error:
+            problems.append(Problem(str(error), _dotted(location), _line_of(location, lines)))
+    return problems
+
+
+def _line_of(location: Location, lines: dict[Location, int]) -> int | None:
+    while location and location not in lines:
+        location = location[:-1]
+    return lines.get(location)
+
+
+def _dotted(location: Location) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")

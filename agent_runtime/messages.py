@@ -1,0 +1,149 @@
+"""What flows between the rooms: messages, tool calls, usage and the events of a run.
+
+Frozen values only. Nothing in here knows of HTTP, YAML, a provider's wire format or a database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+StopReason = Literal[
+    "finished",
+    "max_steps",
+    "max_tool_calls",
+    "max_tokens",
+    "repeated_calls",
+    "timeout",
+    "cancelled",
+    "model_error",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One request of the model to call a tool.
+
+    `arguments` is the JSON text as the model wrote it: it may be malformed, and it is the tool's room that says so
+    to the model.
+    """
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One entry of a conversation. `tool_call_id` names the call that a `tool` message answers."""
+
+    role: Role
+    content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """What a model is told of a tool. `parameters` is a JSON Schema of type object."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the provider counted them; zero where it did not say."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """In and out."""
+        return self.input_tokens + self.output_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(self.input_tokens + other.input_tokens, self.output_tokens + other.output_tokens)
+
+
+# What a model's stream yields: a delta of text, a whole tool call, or the usage of the reply (at most once, last).
+ModelChunk = str | ToolCall | Usage
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """The first event of every run."""
+
+    run_id: str
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """What the model said to itself before it acted; never part of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCalled:
+    """A tool is about to run. `arguments` are parsed; empty where the model's JSON was malformed."""
+
+    call_id: str
+    name: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a tool returned, as the model will read it. `is_error` asks the model to mend its call."""
+
+    call_id: str
+    name: str
+    content: str
+    is_error: bool = False
+    duration_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A delta of the answer, in order; the deltas of a run joined are its answer."""
+
+    delta: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse:
+    """One tool call with its result."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    result: str
+    is_error: bool
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One reply of the model that called tools, and what came of it."""
+
+    thought: str
+    tool_calls: tuple[ToolUse, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The last event of a run that gave an answer."""
+
+    answer: str
+    stop_reason: StopReason
+    steps: tuple[Step, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+
+
+Event = RunStarted | Thought | ToolCalled | ToolResult | Text | Finished

@@ -1,0 +1,37 @@
+"""What the engine asks of a model: one method, and it streams."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from agent_runtime.messages import Message, ModelChunk, ToolSpec
+
+
+class Model(Protocol):
+    """One chat model behind one provider.
+
+    Implementations are given their connection settings at construction, do no I/O there, and open what they need in
+    `__aenter__`. A model may be asked by many runs at once.
+    """
+
+    @property
+    def label(self) -> str:
+        """Provider and model name for people (`openai/gpt-4o-mini`); never an endpoint or a key."""
+        ...
+
+    async def __aenter__(self) -> Model: ...
+
+    async def __aexit__(self, *exc_info: object) -> None: ...
+
+    def stream(
+        self, messages: Sequence[Message], tools: Sequence[ToolSpec] = (), *, stop: Sequence[str] = ()
+    ) -> AsyncIterator[ModelChunk]:
+        """Yield the reply: text deltas and whole tool calls in the order they were made, then its usage.
+
+        `stop` are strings at which the text ends (they are not part of it). Closing the iterator stops the model.
+
+        Raises:
+            ModelError: the provider gave no usable reply; `fault` says whose turn it is.
+        """
+        ...

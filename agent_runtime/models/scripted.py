@@ -1,0 +1,52 @@
+"""A model that replays what it was given: for tests of agents, shipped because users have tests too."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+
+from agent_runtime.errors import ModelError
+from agent_runtime.messages import Message, ModelChunk, ToolSpec
+
+Reply = str | Exception | Sequence[ModelChunk]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question that the model was asked."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[ToolSpec, ...]
+    stop: tuple[str, ...]
+
+
+class ScriptedModel:
+    """Replays `replies` in order: text, a sequence of chunks, or an error to raise.
+
+    `asked` records every question. Being asked once too often raises ModelError, so a test cannot pass by luck.
+    """
+
+    label = "scripted"
+
+    def __init__(self, replies: Iterable[Reply]) -> None:
+        self._replies = iter(replies)
+        self.asked: list[Asked] = []
+
+    async def __aenter__(self) -> ScriptedModel:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        return None
+
+    async def stream(
+        self, messages: Sequence[Message], tools: Sequence[ToolSpec] = (), *, stop: Sequence[str] = ()
+    ) -> AsyncIterator[ModelChunk]:
+        """Yield the next reply of the script."""
+        self.asked.append(Asked(tuple(messages), tuple(tools), tuple(stop)))
+        reply = next(self._replies, None)
+        if reply is None:
+            raise ModelError(f"the script has {len(self.asked) - 1} replies and was asked once more")
+        if isinstance(reply, Exception):
+            raise reply
+        for chunk in [reply] if isinstance(reply, str) else reply:
+            yield chunk

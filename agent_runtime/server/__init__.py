@@ -1,0 +1,45 @@
+"""The door to the faces of an agent: `create_app`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from agent_runtime.agent import Agent
+from agent_runtime.registration import announced
+from agent_runtime.server import chat, health
+from agent_runtime.server.deps import BodyLimit, add_error_handlers
+
+__all__ = ["create_app"]
+
+
+def create_app(agent: Agent, *, port: int | None = None) -> FastAPI:
+    """The application that serves an open agent.
+
+    While it is served the agent is announced to discovery, at `port` where the file's own is not the one it is bound
+    to. The agent is not closed with the application: who opened it closes it.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncGenerator[dict[str, Any]]:
+        async with announced(agent, port or agent.config.server.port) as registration:
+            yield {"agent": agent, "registration": registration}
+
+    config = agent.config
+    app = FastAPI(title=config.name, version=config.version, description=config.description, lifespan=lifespan)
+    if config.server.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=config.server.cors_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["authorization", "content-type", "last-event-id"],
+        )
+    app.add_middleware(BodyLimit)
+    add_error_handlers(app)
+    app.include_router(chat.router)
+    app.include_router(health.router)
+    return app

@@ -1,0 +1,175 @@
+"""What the routes share: who is calling, the size of a body, and one table from errors to answers."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, cast
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from agent_runtime.agent import Agent
+from agent_runtime.errors import CallerError, ModelError, ModelFault, MyAgentError, SessionBusy, StoreError
+from agent_runtime.placeholders import masked
+
+_log = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 1024 * 1024
+
+_MODEL_STATUS: dict[ModelFault, int] = {"rate_limited": 503, "context_overflow": 413}
+_HINTS = {
+    "model_unreachable": "The model's endpoint is down or model.endpoint is wrong; the agent itself is well.",
+    "model_refused": "The agent's owner must check model.api_key, model.name and model.endpoint.",
+    "model_quota": "The agent's owner must raise the quota at the provider.",
+    "model_rate_limited": "Try again in a moment.",
+    "model_context_overflow": "Send a shorter message, or start a new session.",
+    "store_failed": "The session store is out of reach; nothing of this turn was kept. Try again later.",
+    "session_busy": "Another turn of this session is still running; try again when it has finished.",
+    "unauthorized": "Send one of the agent's keys as `Authorization: Bearer …`.",
+}
+
+
+class Unauthorized(Exception):
+    """The caller sent no key of this agent's."""
+
+
+def agent_of(request: Request) -> Agent:
+    """The agent that this application serves."""
+    return cast("Agent", request.state.agent)
+
+
+CurrentAgent = Annotated[Agent, Depends(agent_of)]
+
+
+def caller_of(request: Request, agent: CurrentAgent) -> str:
+    """Who is calling, as the first part of a session's owner: one of the agent's keys, or nobody in particular.
+
+    Raises:
+        Unauthorized: the agent has keys and none of them was sent.
+    """
+    keys = agent.config.server.api_keys
+    if not keys:
+        return ""
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    digest = hashlib.sha256(given.strip().encode()).digest()
+    known = [hashlib.sha256(key.get_secret_value().encode()).digest() for key in keys]
+    # Every key is compared, so that the time taken tells nothing of which one was near.
+    if scheme.lower() != "bearer" or not sum(hmac.compare_digest(digest, key) for key in known):
+        raise Unauthorized
+    return digest.hex()[:32]
+
+
+Caller = Annotated[str, Depends(caller_of)]
+
+
+def problem_of(error: MyAgentError) -> dict[str, Any]:
+    """An error as the body of a problem (RFC 9457), without the request's id."""
+    status, code = _status_and_code(error)
+    return problem(status, code, str(error))
+
+
+def problem(status: int, code: str, detail: str) -> dict[str, Any]:
+    """The body of a problem; its hint, if any, follows from its code."""
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": code.replace("_", " ").capitalize(),
+        "status": status,
+        "code": code,
+        "detail": detail,
+    }
+    if code in _HINTS:
+        body["hint"] = _HINTS[code]
+    if code.startswith("model_"):
+        body["stop_reason"] = "model_error"
+    return body
+
+
+def _status_and_code(error: MyAgentError) -> tuple[int, str]:
+    match error:
+        case ModelError():
+            return _MODEL_STATUS.get(error.fault, 502), f"model_{error.fault}"
+        case StoreError():
+            return 503, "store_failed"
+        case SessionBusy():
+            return 409, "session_busy"
+        case CallerError():
+            return 400, "bad_request"
+        case _:
+            return 500, "internal_error"
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Every answer that is not a success is `application/problem+json`, without a stack trace or a secret."""
+
+    @app.exception_handler(MyAgentError)
+    async def _(request: Request, error: MyAgentError) -> JSONResponse:
+        return _answer(request, problem_of(error))
+
+    @app.exception_handler(Unauthorized)
+    async def _(request: Request, _error: Unauthorized) -> JSONResponse:
+        answer = _answer(request, problem(401, "unauthorized", "this agent asks for a key"))
+        answer.headers["www-authenticate"] = "Bearer"
+        return answer
+
+    @app.exception_handler(RequestValidationError)
+    async def _(request: Request, error: RequestValidationError) -> JSONResponse:
+        parts = (
+            f"{'.'.join(str(part) for part in item['loc'] if part != 'body') or 'body'}: {item['msg']}"
+            for item in error.errors()
+        )
+        return _answer(request, problem(422, "invalid_body", "; ".join(parts)))
+
+    @app.exception_handler(HTTPException)
+    async def _(request: Request, error: HTTPException) -> JSONResponse:
+        answer = _answer(request, problem(error.status_code, "http_error", str(error.detail)))
+        answer.headers.update(error.headers or {})
+        return answer
+
+    @app.exception_handler(Exception)
+    async def _(request: Request, error: Exception) -> JSONResponse:  # the last resort: a defect of ours
+        return _answer(request, problem(500, "internal_error", "the agent failed; its log says why"))
+
+
+def _answer(request: Request, body: dict[str, Any]) -> JSONResponse:
+    request_id = request.headers.get("x-request-id", "")[:128] or uuid.uuid4().hex
+    body["request_id"] = request_id
+    body["detail"] = masked(body["detail"], agent_of(request).secrets)
+    if body["status"] >= 500:
+        _log.error("%s %s: %s (request %s)", request.method, request.url.path, body["detail"], request_id)
+    headers = {"x-request-id": request_id, **({"retry-after": "5"} if body["status"] == 503 else {})}
+    return JSONResponse(body, body["status"], headers, media_type="application/problem+json")
+
+
+class BodyLimit:
+    """Ends requests whose body is larger than the limit with 413, whatever their Content-Length says."""
+
+    def __init__(self, app: ASGIApp, limit_bytes: int = MAX_BODY_BYTES) -> None:
+        self._app = app
+        self._limit = limit_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, counting its body."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        await self._app(scope, self._counted(receive), send)
+
+    def _counted(self, receive: Receive) -> Callable[[], Awaitable[Message]]:
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._limit:
+                raise HTTPException(413, f"the body is larger than {self._limit} bytes")
+            return message
+
+        return counted

@@ -1,0 +1,50 @@
+"""The operators' face: is the process alive, may it get traffic, and how is each part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from agent_runtime.placeholders import masked
+from agent_runtime.server.deps import CurrentAgent
+from discovery.client import RegistrationState
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/livez")
+async def livez() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz")
+async def readyz(agent: CurrentAgent) -> dict[str, str]:
+    """The agent may get traffic: model, tools and sessions are open, or the port would not be."""
+    return {"status": "ok" if agent.is_open else "closing"}
+
+
+@router.get("/health")
+async def health(request: Request, agent: CurrentAgent) -> dict[str, Any]:
+    """Who answers here and how its parts are; discovery being away does not make the agent unwell."""
+    config = agent.config
+    return {
+        "status": "up",
+        "name": config.name,
+        "version": config.version,
+        "agent_type": config.agent_type,
+        "model": agent.model_label,
+        "tools": [tool.spec.name for tool in agent.tools],
+        "discovery": _registration(request.state.registration, agent.secrets),
+    }
+
+
+def _registration(state: RegistrationState | None, secrets: frozenset[str]) -> dict[str, Any]:
+    if state is None:
+        return {"registered": False, "reason": "no registry is named"}
+    return {
+        "registered": state.registered,
+        "last_success": state.last_success,
+        "reason": masked(state.last_error, secrets) if state.last_error else None,
+    }

@@ -1,0 +1,86 @@
+"""A tool, and the one place where whatever goes wrong in a tool becomes something the model can read."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol, cast
+
+from agent_runtime.errors import ToolError
+from agent_runtime.messages import ToolCall, ToolResult, ToolSpec
+
+_log = logging.getLogger(__name__)
+
+MAX_RESULT_CHARACTERS = 40_000
+
+
+class Tool(Protocol):
+    """Something a model may call."""
+
+    @property
+    def spec(self) -> ToolSpec:
+        """What the model is told."""
+        ...
+
+    @property
+    def direct(self) -> bool:
+        """Whether the result is the answer, word for word."""
+        ...
+
+    @property
+    def timeout_seconds(self) -> float: ...
+
+    async def __aenter__(self) -> Tool: ...
+
+    async def __aexit__(self, *exc_info: object) -> None: ...
+
+    async def call(self, arguments: Mapping[str, Any]) -> str:
+        """Do it.
+
+        Raises:
+            ToolError: the model can mend its call; anything else that is raised is reported to it as a failure.
+        """
+        ...
+
+
+def parse_arguments(call: ToolCall) -> dict[str, Any]:
+    """The arguments of a call.
+
+    Raises:
+        ToolError: they are not a JSON object.
+    """
+    try:
+        arguments: Any = json.loads(call.arguments or "{}")
+    except ValueError as error:
+        raise ToolError(f"The arguments are not valid JSON: {error}.") from None
+    if not isinstance(arguments, dict):
+        raise ToolError("The arguments must be a JSON object.")
+    return cast("dict[str, Any]", arguments)
+
+
+async def run_tool(tools: Mapping[str, Tool], call: ToolCall) -> ToolResult:
+    """Run one call; never raises but for cancellation."""
+    started = time.monotonic()
+    content, is_error = await _outcome(tools, call)
+    if len(content) > MAX_RESULT_CHARACTERS:
+        content = content[:MAX_RESULT_CHARACTERS] + f"\n… cut: the result has {len(content)} characters."
+    return ToolResult(call.id, call.name, content, is_error, round((time.monotonic() - started) * 1000))
+
+
+async def _outcome(tools: Mapping[str, Tool], call: ToolCall) -> tuple[str, bool]:
+    tool = tools.get(call.name)
+    if tool is None:
+        return f"There is no tool {call.name}; there are: {', '.join(tools) or 'none'}.", True
+    try:
+        async with asyncio.timeout(tool.timeout_seconds):
+            return await tool.call(parse_arguments(call)), False
+    except ToolError as error:
+        return str(error), True
+    except TimeoutError:
+        return f"{call.name} did not finish within {tool.timeout_seconds:g} s.", True
+    except Exception as error:  # a tool is foreign code: whatever it raises is the model's to read, and the log's
+        _log.warning("tool %s failed", call.name, exc_info=True)
+        return f"{call.name} failed: {type(error).__name__}: {error}", True
