@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,7 +67,7 @@ class Agent:
     with `aclose()`, or at the latest when the event loop ends.
 
     Args:
-        config: the path of an agent file.
+        config: the path of an agent file, or one that `load` has read already.
         model: a model to use in place of the file's, for tests; it is opened and closed with the agent.
         environment: where the file's variables come from; the process's environment by default.
         overrides: what wins over the file, section by section: `{"server": {"port": 0}}`.
@@ -75,13 +75,13 @@ class Agent:
 
     def __init__(
         self,
-        config: Path | str,
+        config: Path | str | AgentFile,
         *,
         model: Model | None = None,
         environment: Mapping[str, str] | None = None,
         overrides: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        self._path = Path(config)
+        self._source = config
         self._given_model = model
         self._environment = environment
         self._overrides = overrides
@@ -230,7 +230,9 @@ class Agent:
         A generator and not a plain exit stack, because an event loop closes the generators that are still open when
         it ends: an agent that nobody closed closes all the same.
         """
-        file = await load(self._path, environment=self._environment, overrides=self._overrides)
+        file = self._source
+        if not isinstance(file, AgentFile):
+            file = await load(file, environment=self._environment, overrides=self._overrides)
         config = file.config
         async with AsyncExitStack() as stack:
             _log.info("%s: opening the model", config.name)
@@ -248,7 +250,7 @@ class Agent:
             yield
 
     @asynccontextmanager
-    async def _turn(self, key: SessionKey) -> AsyncIterator[None]:
+    async def _turn(self, key: SessionKey) -> AsyncGenerator[None]:
         """One turn of a session at a time: the second waits, so that no history is interleaved."""
         lock = self._turns.setdefault(key, asyncio.Lock())
         async with lock:
@@ -260,7 +262,7 @@ class Agent:
             history = await self._sessions.load(key, limit=self.config.session.history_messages)
         known = len(history)
         history.append(Message("user", message))
-        async with aclosing(self._engine.run(history)) as events:  # pyright: ignore[reportArgumentType]
+        async with aclosing(self._engine.run(history)) as events:
             async for event in events:
                 if isinstance(event, Finished) and self._sessions:
                     await self._sessions.append(key, history[known:])  # before anybody reads that it is finished

@@ -5,7 +5,7 @@ The text under each field is the description that the JSON Schema and the docume
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, SecretStr, Tag, model_validator
 
@@ -30,9 +30,9 @@ class ModelConfig(_Section):
     """The provider's key: a placeholder, never the key itself. Endpoints that need none (Ollama, vLLM) take none."""
     parameters: dict[str, Any] = Field(default_factory=dict)
     """Passed on to the model as they are, for example `{temperature: 0.2}`."""
-    timeout_seconds: float = Field(60, gt=0)
+    timeout_seconds: float = Field(default=60, gt=0)
     """How long one reply of the model may take to begin or to go on."""
-    max_retries: int = Field(2, ge=0)
+    max_retries: int = Field(default=2, ge=0)
     """How often a call that was rate limited, failed or timed out is tried again; `openai` only."""
 
     @model_validator(mode="after")
@@ -53,7 +53,7 @@ class FunctionToolConfig(_Section):
     """`module:function`, the module beside the agent file or installed."""
     answer: Literal["model", "direct"] = "model"
     """`direct` makes the tool's result the answer, word for word; `model` lets the model read it and answer."""
-    timeout_seconds: float = Field(60, gt=0)
+    timeout_seconds: float = Field(default=60, gt=0)
     """How long one call may take before the model is told that it timed out."""
 
 
@@ -62,9 +62,9 @@ class ContextConfig(_Section):
 
     documents: list[str] = Field(min_length=1)
     """Files or glob patterns beside the agent file: Markdown and plain text."""
-    top_k: int = Field(4, ge=1, le=50)
+    top_k: int = Field(default=4, ge=1, le=50)
     """How many passages one search returns."""
-    name: str = Field("search_documents", pattern=r"^[a-zA-Z0-9_-]{1,64}$")
+    name: str = Field(default="search_documents", pattern=r"^[a-zA-Z0-9_-]{1,64}$")
     """What the model calls the tool."""
     description: str = "Search the documents by meaning and return the passages that fit the question best."
     """What the model is told the tool is for."""
@@ -84,7 +84,7 @@ class ContextToolConfig(_Section):
 def _tool_kind(value: Any) -> str | None:
     if isinstance(value, str):
         return "reference"
-    keys: Any = value if isinstance(value, dict) else getattr(type(value), "model_fields", {})
+    keys: Any = cast("dict[str, Any]", value) if isinstance(value, dict) else getattr(value, "model_fields_set", ())
     return next((kind for kind in ("function", "context") if kind in keys), None)
 
 
@@ -114,22 +114,22 @@ class SessionConfig(_Section):
 
     store: SecretStr = SecretStr("sqlite:///sessions.db")
     """`sqlite:///file.db` (relative to the agent file), `postgresql://…` or `memory`."""
-    history_messages: int = Field(50, ge=1)
+    history_messages: int = Field(default=50, ge=1)
     """How many of a session's latest messages the model is shown."""
 
 
 class LimitsConfig(_Section):
     """What one run may use before it ends with its best answer so far."""
 
-    max_steps: int = Field(10, ge=1)
+    max_steps: int = Field(default=10, ge=1)
     """Replies of the model."""
-    max_tool_calls: int = Field(20, ge=0)
+    max_tool_calls: int = Field(default=20, ge=0)
     """Calls of tools."""
-    max_tokens: int = Field(50_000, ge=1)
+    max_tokens: int = Field(default=50_000, ge=1)
     """Tokens in and out, as the provider counts them."""
-    max_repeated_calls: int = Field(3, ge=1)
+    max_repeated_calls: int = Field(default=3, ge=1)
     """The same tool with the same arguments this many times is a loop."""
-    timeout_seconds: float = Field(300, gt=0)
+    timeout_seconds: float = Field(default=300, gt=0)
     """Wall-clock time of the run."""
 
 
@@ -138,7 +138,7 @@ class ServerConfig(_Section):
 
     host: str = "127.0.0.1"
     """The address to listen on; anything but loopback needs `api_keys` or `--allow-anonymous`."""
-    port: int = Field(8000, ge=0, le=65535)
+    port: int = Field(default=8000, ge=0, le=65535)
     """The port to listen on; 0 takes a free one."""
     public_url: str | None = None
     """The address a browser reaches the agent at, where it differs from the services' one."""
@@ -155,7 +155,7 @@ class DiscoveryConfig(_Section):
 
     url: str | None = None
     """The registry's address; without one the agent registers nowhere."""
-    heartbeat_seconds: float | None = Field(None, gt=0)
+    heartbeat_seconds: float | None = Field(default=None, gt=0)
     """How often the agent renews its registration; without it, it registers once and never expires."""
     token: SecretStr | None = None
     """The registry's bearer token, where it asks for one."""

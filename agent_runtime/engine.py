@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -79,7 +79,7 @@ class Engine:
     limits: LimitsConfig
     system_prompt: str = ""
 
-    async def run(self, history: list[Message]) -> AsyncIterator[Event]:
+    async def run(self, history: list[Message]) -> AsyncGenerator[Event]:
         """Answer the user's message that `history` ends with, and append the turn to it.
 
         The last event is Finished. Closing the iterator stops the model.
@@ -102,7 +102,7 @@ class Engine:
             history.append(Message("assistant", answer))
             yield progress.finished(limit.reason)
 
-    async def _step(self, history: list[Message], progress: _Progress) -> AsyncIterator[Event]:
+    async def _step(self, history: list[Message], progress: _Progress) -> AsyncGenerator[Event]:
         """One reply of the model and what follows from it."""
         self._check_limits(progress)
         reader = self.dialect.reader(progress.replies)
@@ -136,13 +136,13 @@ class Engine:
         calls, progress.native_calls = progress.native_calls, []
         return reader.finish(calls)
 
-    async def _reply(self, history: list[Message], reader: Reader, progress: _Progress) -> AsyncIterator[str]:
+    async def _reply(self, history: list[Message], reader: Reader, progress: _Progress) -> AsyncGenerator[str]:
         """The visible text of one reply; its tool calls and usage go to `progress`."""
         specs = [tool.spec for tool in self.tools.values()]
         prompt = self.dialect.ask(self.system_prompt, [*history, *progress.repair], specs)
         progress.repair = ()
         chunks = self.model.stream(prompt.messages, prompt.tools, stop=prompt.stop)
-        async with aclosing(chunks):  # pyright: ignore[reportArgumentType] - every implementation is a generator
+        async with aclosing(chunks):
             while True:
                 try:
                     async with asyncio.timeout_at(progress.deadline):
@@ -158,7 +158,7 @@ class Engine:
                 elif visible := reader.feed(chunk):
                     yield visible
 
-    async def _act(self, history: list[Message], reading: Calls, progress: _Progress) -> AsyncIterator[Event]:
+    async def _act(self, history: list[Message], reading: Calls, progress: _Progress) -> AsyncGenerator[Event]:
         """Run the calls of one reply at the same time; a direct answer ends the run."""
         self._check_calls(reading.calls, progress)
         if reading.thought and self.dialect.shows_thoughts:

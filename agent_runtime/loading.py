@@ -99,7 +99,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
         raise ConfigError(str(path), [Problem("no such file")]) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), [Problem(f"cannot be read: {error}")]) from None
-    loader = yaml.SafeLoader(text)
+    loader: Any = yaml.SafeLoader(text)  # its stubs leave half of it untyped
     try:
         node = loader.get_single_node()
         lines: dict[Location, int] = {}

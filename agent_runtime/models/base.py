@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from agent_runtime.messages import Message, ModelChunk, ToolSpec
@@ -26,7 +26,7 @@ class Model(Protocol):
 
     def stream(
         self, messages: Sequence[Message], tools: Sequence[ToolSpec] = (), *, stop: Sequence[str] = ()
-    ) -> AsyncIterator[ModelChunk]:
+    ) -> AsyncGenerator[ModelChunk]:
         """Yield the reply: text deltas and whole tool calls in the order they were made, then its usage.
 
         `stop` are strings at which the text ends (they are not part of it). Closing the iterator stops the model.

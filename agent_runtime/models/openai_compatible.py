@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -44,7 +44,7 @@ class OpenAICompatible:
 
     async def stream(
         self, messages: Sequence[Message], tools: Sequence[ToolSpec] = (), *, stop: Sequence[str] = ()
-    ) -> AsyncIterator[ModelChunk]:
+    ) -> AsyncGenerator[ModelChunk]:
         """Yield text as it comes, the tool calls when they are whole, then the usage."""
         body = self._body(messages, tools, stop)
         reply = _Reply()
@@ -133,14 +133,16 @@ class _Reply:
 
     def add(self, chunk: dict[str, Any]) -> str:
         """The text in a chunk; its calls and usage are kept."""
-        if usage := chunk.get("usage"):
+        usage: Any = chunk.get("usage")
+        if usage:
             self._usage = Usage(usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0)
-        choices = chunk.get("choices")
+        choices: Any = chunk.get("choices")
         if not choices:
             return ""
-        delta = choices[0].get("delta") or {}
+        delta: dict[str, Any] = choices[0].get("delta") or {}
         self._finish_reason = choices[0].get("finish_reason") or self._finish_reason
-        for call in delta.get("tool_calls") or ():
+        calls: list[dict[str, Any]] = delta.get("tool_calls") or []
+        for call in calls:
             self._add_call(call)
         return delta.get("content") or ""
 
@@ -148,7 +150,7 @@ class _Reply:
         index = call.get("index")
         position = len(self._calls) if index is None else index  # some servers send whole calls without an index
         known = self._calls.setdefault(position, {"id": "", "name": "", "arguments": ""})
-        function = call.get("function") or {}
+        function: dict[str, Any] = call.get("function") or {}
         known["id"] = call.get("id") or known["id"]
         known["name"] += function.get("name") or ""
         known["arguments"] += function.get("arguments") or ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 
 from agent_runtime.errors import ModelError
@@ -40,7 +40,7 @@ class ScriptedModel:
 
     async def stream(
         self, messages: Sequence[Message], tools: Sequence[ToolSpec] = (), *, stop: Sequence[str] = ()
-    ) -> AsyncIterator[ModelChunk]:
+    ) -> AsyncGenerator[ModelChunk]:
         """Yield the next reply of the script."""
         self.asked.append(Asked(tuple(messages), tuple(tools), tuple(stop)))
         reply = next(self._replies, None)

@@ -125,11 +125,11 @@ def _sections(text: str, source: str) -> Iterator[tuple[str, str]]:
         if heading is None:
             body.append(line)
             continue
-        yield " › ".join(headings.values()) or source, "\n".join(body)
+        yield " > ".join(headings.values()) or source, "\n".join(body)
         body = []
         level = len(heading[1])
         headings = {depth: words for depth, words in headings.items() if depth < level} | {level: heading[2]}
-    yield " › ".join(headings.values()) or source, "\n".join(body)
+    yield " > ".join(headings.values()) or source, "\n".join(body)
 
 
 def _pieces(body: str) -> Iterator[str]:

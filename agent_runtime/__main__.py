@@ -1,0 +1,5 @@
+"""`python -m agent_runtime` is `myagent`."""
+
+from agent_runtime.cli import main
+
+main()

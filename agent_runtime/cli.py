@@ -1,0 +1,231 @@
+"""The commands. Besides the server the only place that starts an event loop, and the one that reads the environment."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, NoReturn
+
+from agent_runtime import __version__
+from agent_runtime.agent import Agent
+from agent_runtime.errors import ConfigError, MyAgentError
+from agent_runtime.loading import AgentFile, load
+from agent_runtime.messages import Finished, Text, Thought, ToolCalled, ToolResult
+from agent_runtime.own_loop import OwnLoop
+
+EXIT_FAILED, EXIT_FILE = 1, 2
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """The `myagent` command. Exit status 0 is well, 2 a problem of the file or the command line, 1 anything else."""
+    arguments = _parser().parse_args(argv)
+    _set_up_logging(getattr(arguments, "log_level", "warning"))
+    try:
+        sys.exit(arguments.command(arguments))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        sys.exit(EXIT_FILE)
+    except MyAgentError as error:
+        print(f"myagent: {error}", file=sys.stderr)
+        sys.exit(EXIT_FAILED)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        sys.exit(130)
+
+
+def _set_up_logging(level: str) -> None:
+    logging.basicConfig(level=level.upper(), format="%(levelname)-7s %(name)s: %(message)s")
+    if level != "debug":
+        for chatty in ("httpx", "httpx2", "uvicorn", "sentence_transformers"):  # a line a request is no news
+            logging.getLogger(chatty).setLevel("WARNING")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="myagent", description="Run agents that are one YAML file each.")
+    parser.add_argument("--version", action="version", version=f"myagent {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    run = _command(commands, "run", _run, "serve an agent over HTTP and announce it to discovery")
+    run.add_argument("--host", help="address to listen on (server.host)")
+    run.add_argument("--port", type=int, help="port to listen on, 0 for a free one (server.port)")
+    run.add_argument("--service-url", help="address that other services reach it at (MYAGENT_SERVICE_URL)")
+    run.add_argument("--public-url", help="address that browsers reach it at (MYAGENT_PUBLIC_URL)")
+    run.add_argument("--discovery-url", help="the registry (MYAGENT_DISCOVERY_URL)")
+    run.add_argument(
+        "--allow-anonymous", action="store_true", help="listen beyond loopback although nobody needs a key"
+    )
+    run.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+
+    chat = _command(commands, "chat", _chat, "talk to an agent in the terminal and see its steps")
+    chat.add_argument("message", nargs="?", help="one message; without it, a conversation")
+    chat.add_argument("--session", metavar="ID", help="go on with this session of a stateful agent")
+
+    validate = _command(commands, "validate", _validate, "check an agent file and say where each value comes from")
+    validate.add_argument("--json", action="store_true", help="print the result as JSON")
+
+    up = commands.add_parser(
+        "up",
+        help="a whole local stack: registry, portal, example agents, a model",
+        description=_UP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    up.set_defaults(command=_up)
+    up.add_argument(
+        "agents", nargs="*", type=Path, metavar="FOLDER", help="agent folders; the shipped examples if none"
+    )
+    up.add_argument("--model", metavar="HUB-ID", help="a GGUF model to download once and use: owner/repo[:file.gguf]")
+    up.add_argument("--port", type=int, default=9000, help="port of the registry and portal (9000)")
+    up.add_argument("--install", metavar="COMMAND", help="installs what agents lack; those that lack it start after it")
+
+    discovery = commands.add_parser(
+        "discovery", help="start the registry; the same as myagent-discovery", add_help=False
+    )
+    discovery.set_defaults(command=_discovery)
+    discovery.add_argument("arguments", nargs=argparse.REMAINDER)
+    return parser
+
+
+_UP = """\
+Starts the registry with its portal and the example agents, prints the portal's address, and stops all of it on Ctrl-C.
+The model is the first of: --model, OPENAI_API_KEY (with OPENAI_BASE_URL and OPENAI_MODEL), an Ollama that answers on
+this machine, the built-in small one."""
+
+
+def _command(commands: Any, name: str, function: Any, summary: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=summary[0].upper() + summary[1:] + "."
+    )
+    parser.add_argument("--config", default="agent.yaml", metavar="FILE", help="the agent file (agent.yaml)")
+    parser.set_defaults(command=function)
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from agent_runtime.serving import serve
+
+    async def serve_file() -> None:
+        file = await load(arguments.config, overrides=_overrides(arguments, os.environ))
+        await serve(file, allow_anonymous=arguments.allow_anonymous)
+
+    asyncio.run(serve_file())
+    return 0
+
+
+def _overrides(arguments: argparse.Namespace, environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Flags win over variables, variables over the file."""
+    server = {
+        "host": arguments.host,
+        "port": arguments.port,
+        "service_url": arguments.service_url or environment.get("MYAGENT_SERVICE_URL"),
+        "public_url": arguments.public_url or environment.get("MYAGENT_PUBLIC_URL"),
+    }
+    discovery = {"url": arguments.discovery_url or environment.get("MYAGENT_DISCOVERY_URL")}
+    chosen = {"server": server, "discovery": discovery}
+    given = {
+        section: {key: value for key, value in values.items() if value not in {None, ""}}
+        for section, values in chosen.items()
+    }
+    return {section: values for section, values in given.items() if values}
+
+
+def _chat(arguments: argparse.Namespace) -> int:
+    agent = Agent(arguments.config)
+    loop = OwnLoop()
+    try:
+        loop.run(agent.__aenter__())
+        session = arguments.session or "terminal"
+        if arguments.message:
+            loop.run(_show(agent, arguments.message, session))
+            return 0
+        print(_dim(f"{agent.config.name} answers with {agent.model_label}; an empty line or Ctrl-D ends."))
+        while message := _asked():
+            try:
+                loop.run(_show(agent, message, session))
+            except MyAgentError as error:
+                print(f"myagent: {error}", file=sys.stderr)
+        return 0
+    finally:
+        loop.run(agent.aclose())
+        loop.close()
+
+
+def _asked() -> str:
+    try:
+        return input("> ").strip()
+    except EOFError:
+        print()
+        return ""
+
+
+async def _show(agent: Agent, message: str, session: str) -> None:
+    """Print an answer as it comes, and the steps on the way to standard error."""
+    async with aclosing(agent.stream(message, session_id=session)) as events:
+        async for event in events:
+            match event:
+                case Thought(text):
+                    print(_dim(f"  thought  {text}"), file=sys.stderr)
+                case ToolCalled(_, name, given):
+                    print(_dim(f"  calls    {name} {json.dumps(given, ensure_ascii=False)}"), file=sys.stderr)
+                case ToolResult(_, name, content, is_error, duration_ms):
+                    size = content if is_error else f"{len(content.splitlines())} lines"
+                    print(_dim(f"  {'error' if is_error else 'result':8} {size} in {duration_ms} ms"), file=sys.stderr)
+                case Text(delta):
+                    print(delta, end="", flush=True)
+                case Finished(_, stop_reason):
+                    print()
+                    if stop_reason != "finished":
+                        print(_dim(f"  stopped  {stop_reason}"), file=sys.stderr)
+                case _:
+                    pass
+
+
+def _dim(text: str) -> str:
+    return f"\x1b[2m{text}\x1b[0m" if sys.stderr.isatty() and "NO_COLOR" not in os.environ else text
+
+
+def _validate(arguments: argparse.Namespace) -> int:
+    try:
+        file = asyncio.run(load(arguments.config))
+    except ConfigError as error:
+        if not arguments.json:
+            raise
+        problems = [{"line": p.line, "path": p.path, "message": p.message} for p in error.problems]
+        print(json.dumps({"valid": False, "file": error.file, "problems": problems}, indent=2))
+        return EXIT_FILE
+    if arguments.json:
+        origins = {_dotted(path): origin for path, origin in file.origins.items()}
+        print(
+            json.dumps({"valid": True, "file": str(file.path), "name": file.config.name, "origins": origins}, indent=2)
+        )
+    else:
+        _print_valid(file)
+    return 0
+
+
+def _print_valid(file: AgentFile) -> None:
+    print(f"{file.path} is valid: {file.config.name} {file.config.version}, {file.config.agent_type}")
+    width = max((len(_dotted(path)) for path in file.origins), default=0)
+    for path, origin in file.origins.items():
+        print(f"  {_dotted(path):{width}}  from {origin}")
+
+
+def _dotted(path: tuple[str | int, ...]) -> str:
+    return ".".join(map(str, path))
+
+
+def _up(arguments: argparse.Namespace) -> int:
+    from agent_runtime.local_stack import LocalStack
+
+    stack = LocalStack(arguments.agents, port=arguments.port, model=arguments.model, install=arguments.install)
+    return asyncio.run(stack.run())
+
+
+def _discovery(arguments: argparse.Namespace) -> NoReturn:
+    # The registry is a service of its own: it takes this process over rather than being imported into the runtime.
+    os.execv(sys.executable, [sys.executable, "-m", "discovery", *arguments.arguments])
