@@ -1,0 +1,178 @@
+"""The embedded engine: llama.cpp's own server inside this process, on a loopback port that only we hold the key to.
+
+It knows nothing of messages or tools: a request is the JSON body of a chat completion, a reply the pieces of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+
+from agent_runtime.errors import ModelError, ModelFault, StartError
+from agent_runtime.messages import Usage
+
+# Context shared by all streams, and how many may run at once; the next one waits for a free slot.
+CONTEXT_TOKENS = 8192
+SLOTS = 4
+
+# What `model.parameters` may say about the engine itself; every other parameter belongs to the single request.
+ENGINE_PARAMETERS = frozenset({"n_ctx", "n_threads", "n_parallel", "n_gpu_layers"})
+
+_CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a reply: new text, and with the last part the usage."""
+
+    text: str = ""
+    usage: Usage | None = None
+
+
+class LlamaServer:
+    """One loaded model. Open it, ask it from any number of tasks, close it to give the memory back."""
+
+    def __init__(self, weights: Path, *, settings: Mapping[str, Any], timeout_seconds: float) -> None:
+        self._weights = weights
+        self._settings = dict(settings)
+        self._timeout_seconds = timeout_seconds
+        self.context_tokens = int(settings.get("n_ctx", CONTEXT_TOKENS))
+        self.parameter_count = 0  # known once it is open
+        self._server: Any = None
+        self._client: httpx.AsyncClient | None = None
+
+    async def open(self) -> None:
+        """Load the weights and start to listen; nothing of it runs on the event loop's thread.
+
+        Raises:
+            StartError: the engine is not installed, or these weights cannot be loaded.
+        """
+        key = secrets.token_urlsafe(32)
+        self._server = await asyncio.to_thread(_start, self._weights, self._settings, key)
+        self._client = httpx.AsyncClient(
+            base_url=self._server.listening_address,
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=httpx.Timeout(self._timeout_seconds, connect=5),
+            # The server drops a kept connection whenever it likes; on loopback a new one costs nothing.
+            limits=httpx.Limits(max_keepalive_connections=0),
+            trust_env=False,  # a proxy of the environment must not get between us and loopback
+        )
+        listed: Any = (await self._client.get("/v1/models")).json()
+        self.parameter_count = int(listed["data"][0].get("meta", {}).get("n_params", 0))
+
+    async def close(self) -> None:
+        """Stop what still runs and release the weights. Closing twice is harmless."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+        # The engine stops when its last reference goes, which waits for its threads: let that happen in a thread.
+        last, self._server = [self._server], None
+        await asyncio.to_thread(last.clear)
+
+    async def chat(self, body: Mapping[str, Any]) -> AsyncGenerator[Piece, None]:
+        """Yield the reply to a chat completion as it is made. Closing the iterator stops the engine's work on it.
+
+        Raises:
+            ModelError: the engine refused the request, broke off, or stayed silent for too long.
+        """
+        request = {**body, "stream": True, "stream_options": {"include_usage": True}}
+        try:
+            async with self._require_client().stream("POST", "/v1/chat/completions", json=request) as response:
+                if response.is_error:
+                    raise _refusal(await response.aread())
+                async for line in response.aiter_lines():
+                    if (piece := _read_line(line)) is not None:
+                        yield piece
+        except httpx.TimeoutException as error:
+            raise ModelError(f"The local model said nothing for {self._timeout_seconds:g} seconds.") from error
+        except (httpx.HTTPError, RuntimeError) as error:  # a closed client raises RuntimeError
+            raise ModelError("The local model stopped before its reply was complete.", fault="unreachable") from error
+
+    def _require_client(self) -> httpx.AsyncClient:
+        if self._client is None:
+            raise ModelError("The local model is not running: it has been closed or was never opened.")
+        return self._client
+
+
+def usable_threads() -> int:
+    """One thread less than there are cores for this process: with all of them, anything else brings it to a crawl."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = _CGROUP_CPU.read_text(encoding="ascii").split()
+        cores = min(cores, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):  # not in a container, or no limit ("max")
+        pass
+    return max(1, cores - 1)
+
+
+def _start(weights: Path, settings: Mapping[str, Any], key: str) -> Any:
+    try:
+        import xllamacpp
+    except ImportError as error:
+        raise StartError('The local model needs its engine: pip install "myagent[local]".') from error
+    engine: Any = xllamacpp
+    params = engine.CommonParams()
+    params.model.path = str(weights)
+    params.model_alias = {weights.stem}  # else its answers name the path
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0
+    params.api_keys = [key]
+    params.cors_origins, params.cors_origins_explicit = "", True
+    params.ui = params.endpoint_slots = False
+    params.sse_ping_interval = -1  # pings would hide silence from the time-out
+    params.verbosity = -1  # llama.cpp writes to the process's stderr
+    params.fit_params = False  # what is asked for is what is allocated
+    params.cache_ram_mib = 0  # by default prompts are cached in up to 8 GiB; a slot keeps its last prompt anyhow
+    params.kv_unified = True
+    params.n_ctx = int(settings.get("n_ctx", CONTEXT_TOKENS))
+    params.n_parallel = int(settings.get("n_parallel", SLOTS))
+    params.n_gpu_layers = int(settings.get("n_gpu_layers", -1))
+    params.cpuparams.n_threads = int(settings.get("n_threads", usable_threads()))
+    try:
+        return engine.Server(params)
+    except RuntimeError as error:
+        raise StartError(
+            f"The weights {weights.name} could not be loaded: they may be damaged, of a kind that this version "
+            "of xllamacpp does not know, or too large for the memory of this machine."
+        ) from error
+
+
+def _read_line(line: str) -> Piece | None:
+    """One line of the event stream; None where it carries nothing for us."""
+    kind, _, data = line.partition(":")
+    data = data.strip()
+    if kind == "error":
+        raise _refusal(data.encode())
+    if kind != "data" or not data or data == "[DONE]":
+        return None
+    event = json.loads(data)
+    if "error" in event:
+        raise _refusal(data.encode())
+    text = "".join(choice.get("delta", {}).get("content") or "" for choice in event.get("choices", ()))
+    usage = event.get("usage")
+    if not text and not usage:
+        return None
+    return Piece(text, Usage(usage["prompt_tokens"], usage["completion_tokens"]) if usage else None)
+
+
+def _refusal(body: bytes) -> ModelError:
+    """What the engine answered instead of a reply, as our error."""
+    try:
+        answer: Any = json.loads(body)
+        error: Any = answer.get("error", answer)
+    except (ValueError, AttributeError):
+        error = {}
+    detail = cast("dict[str, Any]", error if isinstance(error, dict) else {"message": str(error)})
+    message = str(detail.get("message", "")).strip()
+    fault: ModelFault = "failed"
+    if detail.get("type") == "exceed_context_size_error" or "context size" in message.lower():
+        fault = "context_overflow"
+    return ModelError(f"The local model refused the request: {message or 'no reason given'}", fault=fault)

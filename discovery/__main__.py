@@ -1,0 +1,113 @@
+"""`myagent-discovery` and `python -m discovery`: arguments over environment, one line when it serves, a clean end."""
+
+import argparse
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+
+import uvicorn
+
+from discovery.app import create_app
+from discovery.settings import Settings, SettingsError, version
+
+SHUTDOWN_SECONDS = 5
+EPILOG = """\
+environment:
+  DISCOVERY_HOST, DISCOVERY_PORT      what to listen on
+  DISCOVERY_DATABASE_URL              where the table is kept
+  DISCOVERY_ALLOW_ANONYMOUS=1         listen on more than loopback although anyone there may change the registry
+  DISCOVERY_CORS_ORIGINS              origins of portals on other hosts, comma separated
+
+An agent finds the registry by `discovery.url` in its file or by MYAGENT_DISCOVERY_URL.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the registry until SIGINT or SIGTERM. Exit status 2 for wrong settings, 1 for a port that cannot be had."""
+    arguments = _parser().parse_args(argv)
+    try:
+        settings = Settings.from_environment(
+            host=arguments.host, port=arguments.port, database_url=arguments.database_url
+        )
+    except SettingsError as error:
+        print(*(f"myagent-discovery: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
+        return 2
+    logging.basicConfig(level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("aiosqlite").setLevel(logging.WARNING)  # it would log every statement with its values
+    if arguments.log_level != "debug":
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    try:
+        listener = _bind(settings.host, settings.port)
+    except OSError as error:
+        print(f"myagent-discovery: {_why_not(settings, error)}", file=sys.stderr)
+        return 1
+    config = uvicorn.Config(
+        create_app(settings),
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,  # an open stream would otherwise keep the process for ever
+    )
+    server = _Server(config)
+    with listener:
+        # uvicorn raises the signal again once it has shut down; asked to stop, this command has done its work.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        server.run(sockets=[listener])
+    return 0 if server.started else 1
+
+
+class _Server(uvicorn.Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and sockets:
+            host, port = sockets[0].getsockname()[:2]
+            shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+            print(f"Portal and registry: http://{shown}:{port}", flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="myagent-discovery",
+        description="The registry that says which agents are deployed, where, and whether they are well.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--host", help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to listen on; 0 takes a free one (9000)")
+    parser.add_argument("--database-url", help="sqlite:///registry.db, or memory:// to keep nothing")
+    levels = ["debug", "info", "warning", "error"]
+    parser.add_argument("--log-level", choices=levels, default="info", help="how much to log (info)")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version()}")
+    return parser
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _why_not(settings: Settings, error: OSError) -> str:
+    where = f"{settings.host}:{settings.port}"
+    match error:
+        case socket.gaierror():
+            return f"{settings.host} is not a host name or address of this machine: choose another with --host."
+        case PermissionError():
+            return f"{where} needs more rights than this user has: choose a port over 1023 with --port."
+        case _ if "in use" in str(error):
+            return f"{where} is in use, perhaps by another registry: stop it, or choose another port with --port."
+        case _:
+            return f"cannot listen on {where}: {error.strerror or error}."
+
+
+if __name__ == "__main__":
+    sys.exit(main())

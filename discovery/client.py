@@ -1,0 +1,213 @@
+"""What agents, MCP servers and portals use to talk to a registry: `DiscoveryClient`, and `registered()` for a lifetime.
+
+Discovery is a help, never a need: whatever goes wrong behind `registered()` is logged and tried again, and reaches
+neither the agent nor its users.
+"""
+
+import asyncio
+import logging
+import random as randomness
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from discovery.calls import DiscoveryClient, DiscoveryError, RegistrationRefused, one_line
+from discovery.contract import Registered, Registration, utc_now
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["DiscoveryClient", "DiscoveryError", "RegistrationRefused", "RegistrationState", "registered"]
+
+GOODBYE_SECONDS = 2.0
+REFUSED_RETRY_SECONDS = 300.0
+LONGEST_BACKOFF_SECONDS = 60.0
+LONGEST_WAIT_SECONDS = 3600.0  # for what a registry asks: it may be wrong, and we want to come back some day
+READY_INTERVAL_SECONDS = 0.1
+READY_TIMEOUT_SECONDS = 2.0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class RegistrationState:
+    """How it stands with the registry, for the agent's own `/health`."""
+
+    registered: bool = False  # the last attempt was answered with yes
+    last_error: str | None = None
+    last_success: datetime | None = None
+
+
+@asynccontextmanager
+async def registered(
+    registration: Registration | Callable[[], Registration],
+    *,
+    url: str,
+    token: str | None = None,
+    heartbeat_seconds: float | None = None,
+    ready: str | Callable[[], Awaitable[bool]] | None = None,
+    transport: "httpx.AsyncBaseTransport | None" = None,
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    random: Callable[[], float] = randomness.random,
+    now: Callable[[], datetime] = utc_now,
+) -> AsyncGenerator[RegistrationState]:
+    """Keep an agent registered while the block runs; returns at once and never raises on the registry's account.
+
+    Args:
+        registration: What to say, or a callable that is asked before every attempt, so that status and endpoint can
+            change. A `boot_id` is added where there is none, and `ttl_seconds` follows from the heartbeat.
+        url: The registry's address.
+        token: The registry's bearer token.
+        heartbeat_seconds: Repeat at about this pace (the registry's word counts); None registers once, for ever.
+        ready: A URL of the agent's own that must answer first, or a coroutine function that says whether it would.
+        transport: The wire, for tests.
+        sleep: Waits so many seconds.
+        random: Uniform in [0, 1).
+        now: The clock, for `last_success` and for a `Retry-After` that is a date.
+    """
+    client = DiscoveryClient(url, token=token, transport=transport, now=now)
+    registrar = _Registrar(registration, client, heartbeat_seconds, ready, sleep, random, now)
+    task = asyncio.create_task(registrar.run(), name="discovery-registration")
+    try:
+        yield registrar.state
+    finally:
+        await _uninterrupted(registrar.leave(task))
+
+
+class _Registrar:
+    def __init__(
+        self,
+        registration: Registration | Callable[[], Registration],
+        client: DiscoveryClient,
+        heartbeat_seconds: float | None,
+        ready: str | Callable[[], Awaitable[bool]] | None,
+        sleep: Callable[[float], Awaitable[object]],
+        random: Callable[[], float],
+        now: Callable[[], datetime],
+    ) -> None:
+        self.state = RegistrationState()
+        self._registration, self._client, self._heartbeat, self._ready = registration, client, heartbeat_seconds, ready
+        self._sleep, self._random, self._now = sleep, random, now
+        self._boot_id = str(uuid4())
+        self._sent: Registration | None = None
+        self._failures = 0
+        self._told: set[str] = set()  # what was logged aloud and is not to be said again
+
+    async def run(self) -> None:
+        while not await self._answers():
+            await self._sleep(READY_INTERVAL_SECONDS)
+        while True:
+            try:
+                self._sent = self._current()
+                answer = await self._client.register(self._sent)
+                delay = self._succeeded(answer)
+            except Exception as error:  # a background loop: nothing that happens here may reach the agent
+                delay = self._failed(error)
+            if delay is None:
+                return
+            await self._sleep(delay)
+
+    async def leave(self, task: "asyncio.Task[None]") -> None:
+        with suppress(Exception):  # best effort: the lease is the truth
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                task.cancel()
+                await asyncio.wait({task})
+                if self._sent is not None:
+                    await self._client.remove(
+                        self._sent.name, instance_id=self._sent.instance_id, boot_id=self._sent.boot_id
+                    )
+        with suppress(Exception):
+            await self._client.aclose()
+
+    async def _answers(self) -> bool:
+        try:
+            if self._ready is None:
+                return True
+            return await (_is_served(self._ready) if isinstance(self._ready, str) else self._ready())
+        except Exception as error:  # not yet, whatever the reason
+            logger.debug("not serving yet: %s", one_line(error))
+            return False
+
+    def _current(self) -> Registration:
+        registration = self._registration if isinstance(self._registration, Registration) else self._registration()
+        ttl = None if self._heartbeat is None else 3 * self._heartbeat
+        changes = {"ttl_seconds": ttl, "boot_id": registration.boot_id or self._boot_id}
+        return registration.model_copy(update=changes)
+
+    def _succeeded(self, answer: Registered) -> float | None:
+        """Seconds until the next beat, or None where there is none."""
+        again = self._failures > 0 or not self.state.last_success
+        self._failures = 0
+        self._told.discard("unreachable")
+        self._told.discard("refused")
+        self.state.registered, self.state.last_error, self.state.last_success = True, None, self._now()
+        logger.log(
+            logging.INFO if again else logging.DEBUG,
+            "registered with %s as %s/%s",
+            self._client.address,
+            one_line(answer.name),
+            one_line(answer.instance_id),
+        )
+        for notice in answer.warnings:
+            hint = f" {notice.hint}" if notice.hint else ""
+            level = logging.DEBUG if self._told_before(notice.code) else logging.WARNING
+            logger.log(level, "the registry warns: %s", one_line(notice.message + hint))
+        if self._heartbeat is None:
+            return None
+        interval = self._heartbeat
+        if answer.lease is not None:  # its word counts, within reason: neither a storm nor silence beyond the lease
+            least = min(self._heartbeat, 1.0)
+            interval = max(least, min(answer.lease.interval_seconds, answer.lease.ttl_seconds, LONGEST_WAIT_SECONDS))
+        return interval * (0.9 + 0.2 * self._random())
+
+    def _failed(self, error: Exception) -> float:
+        """Seconds until the next try."""
+        self._failures += 1
+        self.state.registered, self.state.last_error = False, one_line(error) or type(error).__name__
+        where = self._client.address
+        if isinstance(error, RegistrationRefused):
+            level = logging.DEBUG if self._told_before("refused") else logging.ERROR
+            logger.log(level, "%s refuses this agent (%s); it is asked again every 5 minutes", where, one_line(error))
+            return max(REFUSED_RETRY_SECONDS, min(error.retry_after or 0.0, LONGEST_WAIT_SECONDS))
+        level = logging.DEBUG if self._told_before("unreachable") else logging.WARNING
+        logger.log(level, "cannot register with %s (%s); serving goes on, trying again", where, self.state.last_error)
+        # Full jitter, and never slower than the heartbeat: a registry that is back is whole after one interval.
+        ceiling = min(LONGEST_BACKOFF_SECONDS, self._heartbeat or LONGEST_BACKOFF_SECONDS)
+        delay = min(ceiling, 2.0 ** min(self._failures - 1, 10)) * self._random()
+        asked = error.retry_after if isinstance(error, DiscoveryError) else None
+        if asked:  # never earlier than asked, and not all of a fleet in the same instant
+            delay = max(delay, min(asked, LONGEST_WAIT_SECONDS) * (1 + 0.1 * self._random()))
+        return delay
+
+    def _told_before(self, what: str) -> bool:
+        before = what in self._told
+        if len(self._told) < 100:  # codes come from outside
+            self._told.add(what)
+        return before
+
+
+async def _is_served(url: str) -> bool:
+    """Whether anything at all answers there: the port is our own, so its certificate and its status say nothing."""
+    import httpx
+
+    async with (
+        httpx.AsyncClient(trust_env=False, verify=False, timeout=READY_TIMEOUT_SECONDS) as http,
+        http.stream("GET", url),
+    ):
+        return True
+
+
+async def _uninterrupted(work: Coroutine[Any, Any, None]) -> None:
+    """Finish bounded work although we are being cancelled, and pass the cancellation on afterwards."""
+    task = asyncio.ensure_future(work)
+    interruption: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            interruption = error
+    if interruption is not None:
+        raise interruption

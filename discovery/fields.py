@@ -1,0 +1,67 @@
+"""What a single value on the wire may look like: a name, an address, a moment. Knows of no message."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, Discriminator, Field, PlainSerializer
+from pydantic_core import PydanticCustomError
+
+
+def _printable(text: str) -> str:
+    if any(ord(character) < 32 or ord(character) == 127 for character in text):
+        raise PydanticCustomError("control_character", "must not hold control characters")
+    return text
+
+
+def _path_segment(text: str) -> str:
+    if "/" in text or text in {".", ".."}:
+        raise PydanticCustomError("name", "must not hold '/' nor be '.' or '..': it becomes part of an address")
+    return text
+
+
+def _web_address(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        signed = parts.username is not None or parts.password is not None
+    except ValueError:
+        usable, signed = False, False
+    if not usable or any(character.isspace() for character in text):
+        raise PydanticCustomError("web_address", "must be an absolute http or https URL, like http://host:8000")
+    if signed:
+        raise PydanticCustomError("web_address", "must not hold a user name or password: everyone may read the list")
+    return text
+
+
+def provider_and_name(value: Any) -> Any:
+    """Read `openai/gpt-4o-mini` as a provider and a name."""
+    if not isinstance(value, str):
+        return value
+    provider, slash, name = value.partition("/")
+    return {"provider": provider, "name": name} if slash else {"name": value}
+
+
+def _name_or_object(item: Any) -> str | None:
+    if isinstance(item, str):
+        return "name"
+    return "object" if isinstance(item, (dict, BaseModel)) else None
+
+
+def _to_milliseconds(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+Line = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_printable)]
+Identity = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)]
+Name = Annotated[Identity, AfterValidator(_path_segment)]
+WebAddress = Annotated[
+    str, Field(min_length=1, max_length=2048), AfterValidator(_printable), AfterValidator(_web_address)
+]
+Prose = Annotated[str, Field(max_length=8192)]
+Moment = Annotated[AwareDatetime, PlainSerializer(_to_milliseconds, return_type=str, when_used="json")]
+NAME_OR_OBJECT = Discriminator(
+    _name_or_object,
+    custom_error_type="name_or_object",
+    custom_error_message="must be a name or an object with a name",
+)

@@ -1,0 +1,135 @@
+"""Environment → Settings. The only place of this package that reads variables, and where a wrong one is explained."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from discovery.contract import is_loopback
+from discovery.stores import open_store, sqlite_path
+
+YES, NO = {"1", "true", "yes", "on"}, {"", "0", "false", "no", "off"}
+
+
+class SettingsError(ValueError):
+    """The operator has to change something: one sentence for each thing, in `problems`."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__(" ".join(problems))
+        self.problems = problems
+
+
+def version() -> str:
+    """The version of what is installed."""
+    try:
+        return installed_version("myagent")
+    except PackageNotFoundError:  # run from a source tree
+        return "0.0.0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How this registry runs. Existing Settings are good Settings: whatever cannot work is refused here.
+
+    Raises:
+        SettingsError: With all problems at once.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 9000
+    database_url: str = "sqlite:///registry.db"
+    allow_anonymous: bool = False
+    cors_origins: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        problems = [*_host(self.host, self.allow_anonymous), *_port(self.port), *_database(self.database_url)]
+        problems += [problem for origin in self.cors_origins for problem in _origin(origin)]
+        if problems:
+            raise SettingsError(problems)
+
+    @property
+    def open_to_network(self) -> bool:
+        """Whether anyone who reaches this machine may read and change the table."""
+        return not is_loopback(self.host)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ, **flags: Any) -> Self:
+        """Read the DISCOVERY_ variables; a flag that is not None wins over its variable."""
+        problems: list[str] = []
+        values: dict[str, Any] = {}
+
+        def text(name: str) -> str | None:
+            return environment.get(name, "").strip() or None
+
+        if text("DISCOVERY_TOKENS"):
+            problems.append(
+                "DISCOVERY_TOKENS is set, but this version does not support tokens and will not pretend to: "
+                "unset it, and keep the registry on loopback or behind something that asks for credentials."
+            )
+        values["host"] = text("DISCOVERY_HOST")
+        port = text("DISCOVERY_PORT")
+        # Kubernetes sets this variable itself, to tcp://…, in every pod beside a service that is named discovery.
+        if port is not None and flags.get("port") is None and not port.startswith("tcp://"):
+            if port.isascii() and port.isdigit():
+                values["port"] = int(port)
+            else:
+                problems.append(f"DISCOVERY_PORT must be a number from 0 to 65535, not {port!r}.")
+        values["database_url"] = text("DISCOVERY_DATABASE_URL")
+        anonymous = environment.get("DISCOVERY_ALLOW_ANONYMOUS", "").strip().lower()
+        if anonymous in YES | NO:
+            values["allow_anonymous"] = anonymous in YES
+        else:
+            problems.append(f"DISCOVERY_ALLOW_ANONYMOUS must be 1 or 0, not {anonymous!r}.")
+        origins = environment.get("DISCOVERY_CORS_ORIGINS", "").split(",")
+        values["cors_origins"] = tuple(origin.strip().rstrip("/") for origin in origins if origin.strip())
+        values |= {name: value for name, value in flags.items() if value is not None}
+        try:
+            settings = cls(**{name: value for name, value in values.items() if value is not None})
+        except SettingsError as error:
+            raise SettingsError(problems + error.problems) from None
+        if problems:
+            raise SettingsError(problems)
+        return settings
+
+
+def _host(host: str, allow_anonymous: bool) -> list[str]:
+    if is_loopback(host) or allow_anonymous:
+        return []
+    return [
+        f"DISCOVERY_HOST (--host) {host} is reachable from other machines, and anyone there could change the registry: "
+        "set DISCOVERY_ALLOW_ANONYMOUS=1 to allow that, or listen on 127.0.0.1."
+    ]
+
+
+def _port(port: int) -> list[str]:
+    return [] if 0 <= port <= 65535 else [f"DISCOVERY_PORT (--port) must be a number from 0 to 65535, not {port}."]
+
+
+def _database(url: str) -> list[str]:
+    try:
+        open_store(url)
+    except ValueError as error:
+        return [f"DISCOVERY_DATABASE_URL (--database-url) {error}."]
+    name = sqlite_path(url)
+    if name is not None:
+        path = Path(name)
+        if path.is_dir():
+            return [f"DISCOVERY_DATABASE_URL (--database-url) {path} is a folder: name a file in it."]
+        if not path.parent.is_dir():
+            return [
+                f"DISCOVERY_DATABASE_URL (--database-url) names a folder that does not exist: create {path.parent}."
+            ]
+    return []
+
+
+def _origin(origin: str) -> list[str]:
+    if origin == "*":
+        return []
+    parts = urlsplit(origin)
+    if parts.scheme in {"http", "https"} and parts.hostname and f"{parts.scheme}://{parts.netloc}" == origin:
+        return []
+    return [f"DISCOVERY_CORS_ORIGINS must list origins like https://portal.example:8443, not {origin!r}."]

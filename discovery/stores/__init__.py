@@ -1,0 +1,35 @@
+"""Where the table is kept. This door picks a store by the scheme of its URL and imports only what was picked."""
+
+from urllib.parse import unquote
+
+from discovery.stores.base import Store
+
+MEMORY_URL = "memory://"
+SQLITE_PREFIX = "sqlite:///"
+
+
+def open_store(url: str) -> Store:
+    """Make the store for `sqlite:///relative.db`, `sqlite:////absolute.db` or `memory://`; nothing is opened yet.
+
+    Raises:
+        ValueError: No store has such a URL; the message is for whoever wrote it.
+    """
+    if url == MEMORY_URL:
+        from discovery.stores.base import MemoryStore
+
+        return MemoryStore()
+    path = sqlite_path(url)
+    if path is not None:
+        from discovery.stores.sqlite import SqliteStore
+
+        return SqliteStore(path)
+    # The URL may hold a password: only its scheme is repeated.
+    raise ValueError(
+        f"'{url.partition(':')[0]}:…' is not a store: use sqlite:///registry.db, or memory:// to keep nothing"
+    )
+
+
+def sqlite_path(url: str) -> str | None:
+    """The file that a `sqlite:///` URL names, or None where it is no such URL."""
+    path = unquote(url.removeprefix(SQLITE_PREFIX))
+    return path if url.startswith(SQLITE_PREFIX) and path and "?" not in path else None

@@ -1,0 +1,78 @@
+import dataclasses
+
+import pytest
+
+from discovery.settings import Settings, SettingsError
+
+
+def problems(environment: dict[str, str], **flags: object) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment(environment, **flags)
+    return caught.value.problems
+
+
+def test_an_empty_environment_gives_the_documented_defaults() -> None:
+    assert Settings.from_environment({}) == Settings(
+        host="127.0.0.1", port=9000, database_url="sqlite:///registry.db", allow_anonymous=False, cors_origins=()
+    )
+
+
+def test_variables_are_read_and_flags_win_over_them() -> None:
+    environment = {
+        "DISCOVERY_HOST": "0.0.0.0",
+        "DISCOVERY_PORT": "9100",
+        "DISCOVERY_DATABASE_URL": "memory://",
+        "DISCOVERY_ALLOW_ANONYMOUS": "1",
+        "DISCOVERY_CORS_ORIGINS": "https://a.example, http://localhost:5173/",
+    }
+    settings = Settings.from_environment(environment, port=9200, host=None)
+    assert (settings.host, settings.port, settings.open_to_network) == ("0.0.0.0", 9200, True)
+    assert settings.cors_origins == ("https://a.example", "http://localhost:5173")
+
+
+def test_settings_cannot_be_changed_afterwards() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings().port = 1  # type: ignore[misc]
+
+
+def test_all_that_is_wrong_is_told_at_once_a_sentence_each() -> None:
+    found = problems(
+        {
+            "DISCOVERY_HOST": "0.0.0.0",
+            "DISCOVERY_PORT": "ninety",
+            "DISCOVERY_DATABASE_URL": "mysql://u:hush@h/d",
+            "DISCOVERY_CORS_ORIGINS": "portal.example",
+            "DISCOVERY_TOKENS": "read:hush",
+            "DISCOVERY_ALLOW_ANONYMOUS": "perhaps",
+        }
+    )
+    assert len(found) == 6
+    assert all(problem.startswith("DISCOVERY_") and problem.endswith(".") for problem in found)
+    assert "hush" not in " ".join(found)
+
+
+def test_the_network_is_refused_without_saying_so_twice_and_told_what_to_do() -> None:
+    (found,) = problems({"DISCOVERY_HOST": "0.0.0.0"})
+    assert "DISCOVERY_ALLOW_ANONYMOUS=1" in found
+    with pytest.raises(SettingsError):
+        Settings(host="192.168.1.5")
+
+
+def test_tokens_are_refused_and_never_silently_ignored() -> None:
+    (found,) = problems({"DISCOVERY_TOKENS": "register:t0ps3cret"})
+    assert "does not support tokens" in found
+    assert "t0ps3cret" not in found
+
+
+@pytest.mark.parametrize("port", ["-1", "65536", "80.5", "²"])
+def test_a_port_is_a_port(port: str) -> None:
+    assert "0 to 65535" in problems({"DISCOVERY_PORT": port})[0]
+
+
+def test_the_variable_that_kubernetes_sets_for_a_service_named_discovery_is_not_ours() -> None:
+    assert Settings.from_environment({"DISCOVERY_PORT": "tcp://10.0.0.1:9000"}).port == 9000
+
+
+def test_a_database_in_a_folder_that_is_not_there_is_told_before_anything_starts(tmp_path) -> None:
+    assert "does not exist" in problems({"DISCOVERY_DATABASE_URL": f"sqlite:///{tmp_path}/none/registry.db"})[0]
+    assert "is a folder" in problems({"DISCOVERY_DATABASE_URL": f"sqlite:///{tmp_path}"})[0]

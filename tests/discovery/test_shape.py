@@ -1,0 +1,68 @@
+"""The house rules that a reviewer should not have to remember."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import discovery
+
+PACKAGE = Path(discovery.__file__).parent
+# From the ground up; a file may import only what stands below it.
+FLOORS = [
+    "fields",
+    "contract",
+    "calls",
+    "client",
+    "leases",
+    "listing",
+    "stores.base",
+    "stores.sqlite",
+    "stores",
+    "settings",
+    "registry",
+    "problems",
+    "portal",
+    "api",
+    "app",
+    "__main__",
+]
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(path: Path) -> list[tuple[str, list[str]]]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = [
+        (node.module or "", [one.name for one in node.names])
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+    ]
+    return found + [(one.name, []) for node in ast.walk(tree) if isinstance(node, ast.Import) for one in node.names]
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_file_imports_only_what_stands_below_it(path: Path) -> None:
+    name = name_of(path)
+    if name == "__init__":
+        assert imports(path) == []
+        return
+    for module, names in imports(path):
+        assert module.split(".")[0] != "agent_runtime"
+        if module.split(".")[0] != "discovery":
+            continue
+        below = [module.removeprefix("discovery.")] if module != "discovery" else names
+        for one in below:
+            assert FLOORS.index(one) < FLOORS.index(name), f"{name} imports {one}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_files_and_functions_stay_small(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 300
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert (node.end_lineno or 0) - node.lineno < 50, node.name

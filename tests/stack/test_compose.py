@@ -1,0 +1,120 @@
+"""`docker compose up` from this checkout: what a person would do, with the images that would be deployed."""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+pytestmark = pytest.mark.docker
+
+ROOT = Path(__file__).parents[2]
+PROJECT = "myagent-test"
+PORTAL = "http://127.0.0.1:9000"
+# A person's shell may hold a key: the stack under test has none.
+ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("OPENAI_")}
+
+
+def docker(*command: str, timeout: float = 120) -> str:
+    done = subprocess.run(
+        ["docker", *command], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout, check=False
+    )
+    assert done.returncode == 0, f"docker {' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+def compose(*command: str, timeout: float = 120) -> str:
+    return docker("compose", "--project-name", PROJECT, *command, timeout=timeout)
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[None]:
+    try:
+        compose("up", "--detach", "--build", "--wait", timeout=1500)
+        yield
+    finally:
+        compose("down", "--volumes", "--timeout", "10")
+
+
+def until(question: str, url: str, holds: Any, seconds: float = 90) -> Any:
+    """What a URL answers as soon as it holds; containers may still be on their way."""
+    deadline = time.monotonic() + seconds
+    answer: Any = None
+    while time.monotonic() < deadline:
+        try:
+            answer = httpx.get(url, timeout=5).json()
+            if holds(answer):
+                return answer
+        except (httpx.HTTPError, ValueError) as error:
+            answer = repr(error)
+        time.sleep(0.5)  # another process's progress: there is no event to wait for
+    raise AssertionError(f"{question}: {answer}\n{compose('logs', '--tail', '30')}")
+
+
+def chat(record: dict[str, Any], message: str, session_id: str) -> dict[str, Any]:
+    body = {"message": message, "session_id": session_id}
+    answer = httpx.post(f"{record['public_endpoint']}/chat", json=body, timeout=120)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def both_up(agents: Any) -> bool:
+    return {agent["name"]: agent["status"] for agent in agents} == {"customer-service": "up", "handbook": "up"}
+
+
+@pytest.mark.usefixtures("stack")
+def test_both_agents_answer_through_their_published_ports_and_their_sessions_survive_a_restart() -> None:
+    agents = {agent["name"]: agent for agent in until("both agents are listed", f"{PORTAL}/agents", both_up)}
+    assert agents["customer-service"]["endpoint"] == "http://customer-service:8000"
+
+    orders = chat(agents["customer-service"], "show me orders above 500 pounds last month", "compose")
+    assert orders["steps"][0]["tool_calls"][0]["name"] == "search_orders"
+    assert "| Order |" in orders["answer"]
+    leave = chat(agents["handbook"], "How many days of holiday do I get?", "compose")
+    assert "27 days" in leave["answer"]
+
+    compose("restart", "--timeout", "10", timeout=180)
+    agents = {agent["name"]: agent for agent in until("both are back", f"{PORTAL}/agents", both_up)}
+    session = f"{agents['customer-service']['public_endpoint']}/sessions/compose"
+    remembered = until("the agent answers again", session, lambda messages: isinstance(messages, list))
+    assert [message["role"] for message in remembered] == ["user", "assistant", "tool", "assistant"]
+    assert remembered[0]["content"] == "show me orders above 500 pounds last month"
+
+
+@pytest.mark.usefixtures("stack")
+def test_the_database_password_came_from_the_secrets_manager_and_stands_in_no_environment_and_no_file() -> None:
+    read = (
+        "import asyncio, aioboto3\n"
+        "async def main():\n"
+        "    async with aioboto3.Session(region_name='eu-west-2').client('secretsmanager') as manager:\n"
+        "        secret = await manager.get_secret_value(SecretId='myteam/customer-service/database')\n"
+        "        print(secret['SecretString'])\n"
+        "asyncio.run(main())\n"
+    )
+    password = json.loads(compose("exec", "-T", "customer-service", "python", "-c", read))["password"]
+    container = compose("ps", "--quiet", "customer-service").strip()
+    assert password not in docker("inspect", container)
+    assert "${secret:myteam/customer-service/database#password}" in compose(
+        "exec", "-T", "customer-service", "cat", "agent.compose.yaml"
+    )
+    for service in ("discovery", "customer-service", "handbook"):
+        assert compose("exec", "-T", service, "id", "-u").strip() == "10001"
+    rows = compose(
+        "exec", "-T", "postgres", "psql", "-U", "postgres", "-At", "-c",
+        "SELECT count(*) FROM pg_roles WHERE rolname IN ('customer_service', 'handbook')",
+    )  # fmt: skip
+    assert rows.strip() == "2"
+
+
+def test_after_compose_down_nothing_is_left_behind() -> None:
+    compose("up", "--detach", "--no-build", "--wait", "discovery", timeout=300)
+    compose("down", "--volumes", "--timeout", "10")
+    label = f"label=com.docker.compose.project={PROJECT}"
+    left = [docker(kind, "ls", "--all", "--quiet", "--filter", label) for kind in ("container",)]
+    left += [docker(kind, "ls", "--quiet", "--filter", label) for kind in ("volume", "network")]
+    assert "".join(left) == ""
