@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, SecretStr, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, SecretStr, Tag, ValidationInfo, field_validator
 
 AgentType = Literal["tool", "stateful", "react", "stateful_react"]
 
@@ -21,12 +21,12 @@ class ModelConfig(_Section):
 
     provider: Literal["openai", "local"] = "openai"
     """`openai` is any OpenAI-compatible endpoint; `local` runs a model in the agent's own process, without a key."""
-    name: str | None = None
+    name: str | None = Field(default=None, validate_default=True)
     """The model's name at the provider; for `local` the built-in `smollm2-135m` (the default), a path to a .gguf file
     or a hub id (`owner/repo` or `owner/repo:file.gguf`)."""
     endpoint: str | None = None
     """Base URL of an OpenAI-compatible API, with its `/v1`; OpenAI's own where it is not given."""
-    api_key: SecretStr | None = None
+    api_key: SecretStr | None = Field(default=None, validate_default=True)
     """The provider's key: a placeholder, never the key itself. Endpoints that need none (Ollama, vLLM) take none."""
     parameters: dict[str, Any] = Field(default_factory=dict)
     """Passed on to the model as they are, for example `{temperature: 0.2}`."""
@@ -35,15 +35,28 @@ class ModelConfig(_Section):
     max_retries: int = Field(default=2, ge=0)
     """How often a call that was rate limited, failed or timed out is tried again; `openai` only."""
 
-    @model_validator(mode="after")
-    def _fits_provider(self) -> ModelConfig:
-        if self.provider == "openai" and not self.name:
-            raise ValueError("`name` is required for the provider openai, for example gpt-4o-mini")
-        if self.provider == "openai" and not self.endpoint and self.api_key is None:
-            raise ValueError("`api_key` is required for OpenAI's own endpoint; use a placeholder: ${OPENAI_API_KEY}")
-        if self.provider == "local" and (self.endpoint or self.api_key):
-            raise ValueError("the provider local takes neither `endpoint` nor `api_key`")
-        return self
+    # Validators of fields, not of the model: theirs are reported together with everything else that is wrong.
+
+    @field_validator("name")
+    @classmethod
+    def _named(cls, name: str | None, known: ValidationInfo) -> str | None:
+        if known.data.get("provider") == "openai" and not name:
+            raise ValueError("is required for the provider openai, for example gpt-4o-mini")
+        return name
+
+    @field_validator("endpoint", "api_key")
+    @classmethod
+    def _not_for_local(cls, value: Any, known: ValidationInfo) -> Any:
+        if known.data.get("provider") == "local" and value:
+            raise ValueError("is not for the provider local, which runs in the agent's own process")
+        return value
+
+    @field_validator("api_key")
+    @classmethod
+    def _has_a_key(cls, key: SecretStr | None, known: ValidationInfo) -> SecretStr | None:
+        if key is None and known.data.get("provider") == "openai" and not known.data.get("endpoint", "?"):
+            raise ValueError("is required for OpenAI's own endpoint; use a placeholder: ${OPENAI_API_KEY}")
+        return key
 
 
 class FunctionToolConfig(_Section):

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from agent_runtime import placeholders
-from agent_runtime.config import AgentConfig, ContextConfig, FunctionToolConfig
+from agent_runtime.config import AgentConfig, ContextToolConfig, FunctionToolConfig
 from agent_runtime.errors import ConfigError, Problem, StartError
 from agent_runtime.placeholders import Resolution
 from agent_runtime.secret_sources import source_for
@@ -29,9 +29,9 @@ class AgentFile:
     """A file that was read, filled and checked. `folder` is what relative paths in it are relative to."""
 
     path: Path
-    config: AgentConfig
+    config: AgentConfig = field(repr=False)
     origins: Mapping[Location, str] = field(default_factory=dict[Location, str])
-    secrets: frozenset[str] = frozenset()
+    secrets: frozenset[str] = field(default=frozenset(), repr=False)
 
     @property
     def folder(self) -> Path:
@@ -99,27 +99,35 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
         raise ConfigError(str(path), [Problem("no such file")]) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), [Problem(f"cannot be read: {error}")]) from None
-    loader: Any = yaml.SafeLoader(text)  # its stubs leave half of it untyped
+    lines: dict[Location, int] = {}
+    problems: list[Problem] = []
     try:
-        node = loader.get_single_node()
-        lines: dict[Location, int] = {}
-        problems: list[Problem] = []
-        if node is not None:
-            _map_lines(node, (), lines, problems)
-        tree: Any = None if node is None else loader.construct_document(node)
+        tree = _parsed(text, lines, problems)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = f"is not valid YAML: {error.problem or error.context}"
         raise ConfigError(str(path), [Problem(what, line=mark.line + 1 if mark else None)]) from None
-    except yaml.YAMLError as error:
-        raise ConfigError(str(path), [Problem(f"is not valid YAML: {error}")]) from None
-    finally:
-        loader.dispose()
+    except RecursionError:
+        raise ConfigError(str(path), [Problem("is not valid YAML: it is nested too deeply")]) from None
+    except (yaml.YAMLError, ValueError) as error:  # a control character; a date that no calendar has
+        raise ConfigError(str(path), [Problem(f"is not valid YAML: {str(error).splitlines()[0]}")]) from None
     if not isinstance(tree, dict):
         problems = [Problem("must be a map of keys such as `name:` and `model:`", line=1)]
     if problems:
         raise ConfigError(str(path), problems)
     return cast("dict[str, Any]", tree), lines
+
+
+def _parsed(text: str, lines: dict[Location, int], problems: list[Problem]) -> Any:
+    loader: Any = yaml.SafeLoader(text)  # its stubs leave half of it untyped
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _map_lines(node, (), lines, problems)
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
 
 
 def _map_lines(node: yaml.Node, path: Location, lines: dict[Location, int], problems: list[Problem]) -> None:
@@ -143,7 +151,7 @@ def _schema_problems(error: ValidationError, unfilled: set[Location], lines: dic
     problems: list[Problem] = []
     for details in error.errors(include_url=False, include_input=False):
         location = _file_location(details["loc"])
-        if any(path[: len(location)] == location for path in unfilled):
+        if location in unfilled:
             continue  # its placeholder was reported already
         problems.append(Problem(_sentence(details, location), _dotted(location), _line_of(location, lines)))
     return problems
@@ -161,26 +169,30 @@ def _sentence(details: ErrorDetails, location: Location) -> str:
     if kind == "missing":
         return "is required"
     if kind == "extra_forbidden":
-        known = _keys_at(location[:-1])
+        known = _keys_at(details["loc"][:-1])
         near = difflib.get_close_matches(str(location[-1]), known, n=1)
         return "unknown key" + (f"; did you mean `{near[0]}`?" if near else f"; known are {', '.join(known)}")
     if kind == "string_pattern_mismatch":
-        return _PATTERNS.get(location[-1] if location[0] != "tools" else "tools", message)
+        return _PATTERNS.get(location[-2:], _REFERENCE if location[0] == "tools" else message)
     message = message.removeprefix("Value error, ").removeprefix("Input ")
     return message[0].lower() + message[1:] if message[:6] in {"Input ", "should"} else message
 
 
-_PATTERNS: dict[str | int, str] = {
-    "name": "must be lower-case letters, digits and hyphens, at most 63, such as customer-service",
-    "tools": "must be `module:function`, such as orders:search_orders",
+_REFERENCE = "must be `module:function`, such as orders:search_orders"
+_PATTERNS: dict[Location, str] = {
+    ("name",): "must be lower-case letters, digits and hyphens, at most 63, such as customer-service",
+    ("context", "name"): "must be letters, digits, `_` and `-`, at most 64, such as search_documents",
 }
 
 
+_TOOLS: dict[str | int, type[BaseModel]] = {"function": FunctionToolConfig, "context": ContextToolConfig}
+
+
 def _keys_at(location: Location) -> list[str]:
-    """The keys that the schema knows at a place of the file."""
+    """The keys that the schema knows at a place that pydantic names."""
     model: type[BaseModel] = AgentConfig
     if location[:1] == ("tools",):
-        model, location = (ContextConfig if "context" in location else FunctionToolConfig), ()
+        model, location = _TOOLS[location[2]], location[3:]
     for part in location:
         annotation = model.model_fields[str(part)].annotation
         assert isinstance(annotation, type)  # every section is one model, never a union of them
@@ -194,7 +206,8 @@ def _tool_problems(tree: Any, folder: Path, unfilled: set[Location], lines: dict
     for index, tool in enumerate(cast("list[Any]", tools) if isinstance(tools, list) else []):
         location: Location = ("tools", index)
         reference: Any = cast("dict[str, Any]", tool).get("function") if isinstance(tool, dict) else tool
-        if not isinstance(reference, str) or ":" not in reference or location in unfilled:
+        filled = not any(path[:2] == location for path in unfilled)
+        if not isinstance(reference, str) or ":" not in reference or not filled:
             continue
         try:
             import_function(reference, folder)

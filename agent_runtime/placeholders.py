@@ -19,7 +19,7 @@ Fetch = Callable[[str], Awaitable[str]]
 _PLACEHOLDER = re.compile(
     r"\$\$"
     r"|\$\{secret:(?P<secret>[^}#]+)(?:\#(?P<key>[^}]+))?\}"
-    r"|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::(?P<operator>[-?])(?P<operand>[^}]*))?\}"
+    r"|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::(?P<operator>[-?])(?P<operand>(?:(?!\$\{)[^}])*))?\}"
     r"|(?P<malformed>\$\{[^}]*\}?)"
 )
 
@@ -44,10 +44,10 @@ class Resolution:
     `secrets` are the values that must never surface. A string with a problem keeps its text.
     """
 
-    tree: Any
+    tree: Any = field(repr=False)
     problems: list[Problem] = field(default_factory=list[Problem])
     origins: dict[Path, str] = field(default_factory=dict[Path, str])
-    secrets: frozenset[str] = frozenset()
+    secrets: frozenset[str] = field(default=frozenset(), repr=False)
 
 
 def strings(tree: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:

@@ -52,14 +52,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     server = _Server(config)
     with listener:
-        # uvicorn raises the signal again once it has shut down; asked to stop, this command has done its work.
+        # Until uvicorn listens to them itself, and once more when it raises them again after it has shut down:
+        # asked to stop, this command ends well.
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
+            signal.signal(number, server.stop)
         server.run(sockets=[listener])
     return 0 if server.started else 1
 
 
 class _Server(uvicorn.Server):
+    def stop(self, *_: object) -> None:
+        self.should_exit = True
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started and sockets:

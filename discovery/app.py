@@ -16,7 +16,7 @@ from discovery.problems import Guard, add_error_table, describe_problems
 from discovery.registry import SWEEP_SECONDS, Registry
 from discovery.settings import Settings, version
 from discovery.stores import open_store
-from discovery.stores.base import Store
+from discovery.stores.base import Store, StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -91,8 +91,9 @@ async def _sweep(registry: Registry, trouble: str | None) -> str | None:
         await registry.sweep()
     except Exception as error:  # a background loop: the next sweep may well succeed, and none may be the last
         if str(error) != trouble:
-            logger.error("the storage is in trouble: %s; registrations are refused until it is back", error)
+            unknown = not isinstance(error, StoreError)
+            logger.error("the table cannot be kept: %s; changes are refused until it can", error, exc_info=unknown)
         return str(error)
     if trouble is not None:
-        logger.info("the storage is back")
+        logger.info("the table is kept again")
     return None

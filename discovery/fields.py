@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, Discriminator, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, Discriminator, Field, PlainSerializer
 from pydantic_core import PydanticCustomError
 
 
@@ -48,8 +48,13 @@ def _name_or_object(item: Any) -> str | None:
     return "object" if isinstance(item, (dict, BaseModel)) else None
 
 
+def _in_utc(moment: datetime) -> datetime:
+    """Aware, always; a registry that leaves the zone out means UTC."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
 def _to_milliseconds(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 Line = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_printable)]
@@ -59,7 +64,9 @@ WebAddress = Annotated[
     str, Field(min_length=1, max_length=2048), AfterValidator(_printable), AfterValidator(_web_address)
 ]
 Prose = Annotated[str, Field(max_length=8192)]
-Moment = Annotated[AwareDatetime, PlainSerializer(_to_milliseconds, return_type=str, when_used="json")]
+Moment = Annotated[
+    datetime, AfterValidator(_in_utc), PlainSerializer(_to_milliseconds, return_type=str, when_used="json")
+]
 NAME_OR_OBJECT = Discriminator(
     _name_or_object,
     custom_error_type="name_or_object",

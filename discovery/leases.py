@@ -70,7 +70,7 @@ def interval_seconds(ttl_seconds: float) -> float:
 
 
 def _unleased_reason(record: Record) -> str:
-    return f"registered without heartbeats, so only its own word is known: {_reported(record)}"
+    return f"sends no heartbeats; when it registered it reported {_reported(record)}"
 
 
 def _live_reason(record: Record) -> str:

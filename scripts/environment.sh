@@ -22,6 +22,17 @@ make_environment() {
     die "$python cannot make virtual environments; on Debian and Ubuntu: sudo apt install python3-venv"
 }
 
+# The local model's engine computes with OpenMP, which a minimal Linux lacks.
+need_openmp() {
+  [ "$(uname -s)" = Linux ] || return 0
+  .venv/bin/python -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null && return 0
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    with_progress "installing libgomp1" sh -c 'apt-get update -qq && apt-get install -y -qq libgomp1'
+  else
+    die "the built-in model needs the library libgomp1; on Debian and Ubuntu: sudo apt install libgomp1"
+  fi
+}
+
 # with_progress WHAT COMMAND...: run a command, its output to the log, a line about it now and then
 with_progress() {
   what=$1; shift

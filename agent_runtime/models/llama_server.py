@@ -22,9 +22,11 @@ from agent_runtime.messages import Usage
 # Context shared by all streams, and how many may run at once; the next one waits for a free slot.
 CONTEXT_TOKENS = 8192
 SLOTS = 4
+# A prompt is read in pieces of so many tokens: only between them can it be stopped, and do other streams go on.
+BATCH_TOKENS = 128
 
 # What `model.parameters` may say about the engine itself; every other parameter belongs to the single request.
-ENGINE_PARAMETERS = frozenset({"n_ctx", "n_threads", "n_parallel", "n_gpu_layers"})
+ENGINE_PARAMETERS = frozenset({"n_ctx", "n_threads", "n_parallel", "n_gpu_layers", "n_batch"})
 
 _CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
 
@@ -131,6 +133,7 @@ def _start(weights: Path, settings: Mapping[str, Any], key: str) -> Any:
     params.verbosity = -1  # llama.cpp writes to the process's stderr
     params.fit_params = False  # what is asked for is what is allocated
     params.cache_ram_mib = 0  # by default prompts are cached in up to 8 GiB; a slot keeps its last prompt anyhow
+    params.n_batch = params.n_ubatch = int(settings.get("n_batch", BATCH_TOKENS))
     params.kv_unified = True
     params.n_ctx = int(settings.get("n_ctx", CONTEXT_TOKENS))
     params.n_parallel = int(settings.get("n_parallel", SLOTS))

@@ -9,9 +9,11 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.middleware.cors import CORSMiddleware
 
-ROWS = (
-    "| order | customer | total |\n|---|---|---:|\n| A-17 | Möller & Söhne | £612.50 |\n| A-21 | <b>Ada</b> | £980.00 |"
-)
+ROWS = """\
+| order | customer | total |
+|---|---|---:|
+| A-17 | Möller & Söhne | £612.50 |
+| A-21 | <b>Ada</b> | £980.00 |"""
 
 
 def fake_agent(*, origins: tuple[str, ...] = ("*",)) -> FastAPI:

@@ -63,9 +63,7 @@ def test_version_is_one_line() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_prints_where_the_portal_is_serves_and_ends_cleanly_when_asked(
-    tmp_path: Path, number: signal.Signals
-) -> None:
+def test_it_says_where_the_portal_is_and_ends_cleanly_when_asked(tmp_path: Path, number: signal.Signals) -> None:
     with running(tmp_path) as (process, url):
         assert url.startswith("http://127.0.0.1:")
         assert httpx.get(f"{url}/agents", trust_env=False).json() == []

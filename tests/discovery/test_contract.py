@@ -112,6 +112,14 @@ def test_a_record_of_a_registry_that_knows_only_the_minimal_contract_is_readable
     assert (record.status, record.instances, record.last_seen) == ("registered", [], None)
 
 
+def test_times_are_aware_and_a_missing_zone_is_utc() -> None:
+    record = AgentRecord.model_validate(
+        MINIMAL | {"since": "2026-03-01T12:00:00", "last_seen": "2026-03-01T14:00+02:00"}
+    )
+    assert record.since == record.last_seen
+    assert '"since":"2026-03-01T12:00:00.000Z"' in record.model_dump_json()
+
+
 def test_a_status_of_a_later_registry_is_readable() -> None:
     assert AgentRecord.model_validate(MINIMAL | {"status": "hibernating"}).status == "hibernating"
 

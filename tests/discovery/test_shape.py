@@ -35,13 +35,13 @@ def name_of(path: Path) -> str:
 
 
 def imports(path: Path) -> list[tuple[str, list[str]]]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    found = [
-        (node.module or "", [one.name for one in node.names])
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom)
-    ]
-    return found + [(one.name, []) for node in ast.walk(tree) if isinstance(node, ast.Import) for one in node.names]
+    found: list[tuple[str, list[str]]] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            found.append((node.module or "", [one.name for one in node.names]))
+        elif isinstance(node, ast.Import):
+            found += [(one.name, []) for one in node.names]
+    return found
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

@@ -133,7 +133,7 @@ def test_a_cached_file_that_was_never_checked_is_checked_before_it_is_used(tmp_p
     assert "does not have the checksum" in said
 
 
-def test_a_download_that_is_interrupted_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_a_download_that_is_interrupted_once_is_taken_up_again(tmp_path: Path) -> None:
     with running(Hub({"tiny-Q4_K_M.gguf": WEIGHTS})) as hub:
         hub.break_after = 300_000
         found, _ = find(REPO, hub=hub.url, home=tmp_path)
@@ -146,7 +146,7 @@ def test_a_download_that_breaks_leaves_nothing_that_is_used(tmp_path: Path) -> N
         said, _ = find(REPO, hub=hub.url, home=tmp_path)
         assert said.startswith(f"StartError: {REPO} could not be downloaded (")
         assert said.endswith("nothing of it is used: try again.")
-        hub.then = 206
+        hub.then = 200
         found, _ = find(REPO, hub=hub.url, home=tmp_path)
         assert Path(found).read_bytes() == WEIGHTS
 
