@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from agent_runtime.agent import Agent
 from agent_runtime.placeholders import masked
 from discovery.client import RegistrationState, registered
-from discovery.contract import Links, Registration, ToolInfo, is_loopback
+from discovery.contract import Links, ModelInfo, Registration, ToolInfo, is_loopback
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ def registration_of(agent: Agent, endpoint: str) -> Registration:
     A secret that the file's owner put into one of these texts is masked.
     """
     config = agent.config
+    provider, _, name = agent.model_label.partition("/")
     payload = Registration(
         name=config.name,
         endpoint=endpoint,
@@ -66,7 +67,7 @@ def registration_of(agent: Agent, endpoint: str) -> Registration:
         tags=config.discovery.tags,
         protocols=PROTOCOLS,
         links=Links(health=f"{endpoint}/health", docs=f"{endpoint}/docs"),
-        model=agent.model_label,  # pyright: ignore[reportArgumentType] - read as provider/name by the contract
+        model=ModelInfo(provider=provider, name=name),
     )
     return Registration.model_validate_json(masked(payload.model_dump_json(exclude_none=True), agent.secrets))
 

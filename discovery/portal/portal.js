@@ -482,9 +482,9 @@ class Turn {
     } else if (event === "tool_call") {
       const pre = h("pre", {}, pretty(data.arguments));
       const title = h("span", {}, `Calls ${data.name}`);
-      this.calls.push({ name: data.name, title, step: this.step(title, pre) });
+      this.calls.push({ id: data.call_id, name: data.name, title, step: this.step(title, pre) });
     } else if (event === "tool_result") {
-      const at = Math.max(0, this.calls.findIndex((call) => call.name === data.name));
+      const at = Math.max(0, this.calls.findIndex((call) => (data.call_id ? call.id === data.call_id : call.name === data.name)));
       const [call] = this.calls.splice(at, 1);
       const took = data.duration_ms === undefined ? "" : ` in ${data.duration_ms < 1000 ? `${Math.round(data.duration_ms)} ms` : `${(data.duration_ms / 1000).toFixed(1)} s`}`;
       if (call) call.title.textContent = `${data.is_error ? "Failed:" : "Called"} ${data.name}${took}`;
@@ -601,7 +601,8 @@ const isRule = (line) => /^\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$/.test(line
 
 function table(names, lines, note) {
   const figure = names.map((_, at) => lines.length > 0 && lines.every((line) => /^[-+£$€]?\s?[\d.,]+\s?%?$|^$/.test(line[at] ?? "")));
-  const cell = (tag, text, at) => h(tag, { class: figure[at] ? "figure" : null }, ...(tag === "td" ? inline(text ?? "") : [text]));
+  const kind = (text, at) => (figure[at] ? "figure" : (text ?? "").length < 24 ? "short" : null);
+  const cell = (tag, text, at) => h(tag, { class: kind(text, at) }, ...(tag === "td" ? inline(text ?? "") : [text]));
   return h("div", { class: "rows", tabindex: 0 }, h("table", {}, h("thead", {}, h("tr", {}, names.map((name, at) => cell("th", name, at)))), h("tbody", {}, lines.map((line) => h("tr", {}, names.map((_, at) => cell("td", line[at], at)))))), note ? h("p", { class: "quiet" }, note) : null);
 }
 

@@ -144,7 +144,7 @@ class SqliteStore:
                 return self._connection
             # SQLite would go on writing to the deleted file, and everything acknowledged would die with us.
             raise StoreError(f"{self._path} was removed or replaced while in use")
-        connection = await aiosqlite.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)
+        connection = await _connected(self._path)
         try:
             await _prepare(connection, self._path)
         except BaseException:
@@ -152,6 +152,23 @@ class SqliteStore:
             raise
         self._connection, self._identity = connection, _identity(self._path)
         return connection
+
+
+async def _connected(path: str) -> aiosqlite.Connection:
+    """Connect, whole or not at all: a connection that is given up half way leaves its thread behind."""
+    opening = asyncio.ensure_future(_connect(path))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        with suppress(sqlite3.Error, OSError):
+            await (await opening).close()
+        raise
+
+
+async def _connect(path: str) -> aiosqlite.Connection:
+    # What cannot be opened fails here, for the same reason: before a thread is started for it.
+    await asyncio.to_thread(lambda: sqlite3.connect(path).close())
+    return await aiosqlite.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
 
 
 async def _prepare(connection: aiosqlite.Connection, path: str) -> None:
