@@ -11,9 +11,8 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
-from agent_runtime.config import LimitsConfig
 from agent_runtime.dialects import Answer, Calls, Dialect, Malformed, Reader, Reading
 from agent_runtime.errors import ToolError
 from agent_runtime.messages import (
@@ -32,6 +31,21 @@ from agent_runtime.messages import (
 )
 from agent_runtime.models.base import Model
 from agent_runtime.tools.base import Tool, parse_arguments, run_tool
+
+
+class Limits(Protocol):
+    """What one run may use; the agent file's section of that name fits."""
+
+    @property
+    def max_steps(self) -> int: ...
+    @property
+    def max_tool_calls(self) -> int: ...
+    @property
+    def max_tokens(self) -> int: ...
+    @property
+    def max_repeated_calls(self) -> int: ...
+    @property
+    def timeout_seconds(self) -> float: ...
 
 
 @dataclass(slots=True)
@@ -76,7 +90,7 @@ class Engine:
     model: Model
     tools: Mapping[str, Tool]
     dialect: Dialect
-    limits: LimitsConfig
+    limits: Limits
     system_prompt: str = ""
 
     async def run(self, history: list[Message]) -> AsyncGenerator[Event]:

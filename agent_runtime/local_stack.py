@@ -1,6 +1,7 @@
 """`myagent up`: the registry with its portal and some agents as child processes, for a laptop without Docker.
 
-Each child is the very command that a person would type. Whatever ends this process ends the children.
+Each child is the very command that a person would type. Ctrl-C and SIGTERM stop them in order; on Linux they end with
+this process even when it is killed.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import asyncio
 import importlib
 import importlib.util
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -23,6 +25,7 @@ import httpx
 import yaml
 
 from agent_runtime.errors import StartError
+from agent_runtime.model_choice import ModelChoice, choose_model
 
 BUILT_IN_HINT = (
     "The built-in model is small (135 million parameters): it finds the right tool and arguments for plain questions,\n"
@@ -33,57 +36,11 @@ STOP_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class ModelChoice:
-    """Which model the agents are started with, in the variables that the example files read."""
-
-    label: str
-    environment: Mapping[str, str]
-
-    @property
-    def is_built_in(self) -> bool:
-        """Whether no better model was found."""
-        return not self.environment
-
-
-@dataclass(frozen=True, slots=True)
 class _AgentFolder:
     name: str
     file: Path
     port: int
     missing_extra: str | None
-
-
-async def choose_model(hub_id: str | None, environment: Mapping[str, str]) -> ModelChoice:
-    """The first of: the one that was asked for, OpenAI's key, an Ollama on this machine, the built-in one."""
-    if hub_id:
-        return ModelChoice(hub_id, {"MYAGENT_MODEL_PROVIDER": "local", "MYAGENT_MODEL_NAME": hub_id})
-    if key := environment.get("OPENAI_API_KEY"):
-        endpoint = environment.get("OPENAI_BASE_URL", "")
-        return _openai(environment.get("OPENAI_MODEL", "gpt-4o-mini"), endpoint, key, "OPENAI_API_KEY")
-    address = environment.get("OLLAMA_HOST") or "127.0.0.1:11434"
-    address = address if "://" in address else f"http://{address}"
-    if name := await _ollama_model(address):
-        return _openai(name, f"{address}/v1", "", f"Ollama at {address}")
-    return ModelChoice("the built-in model", {})
-
-
-def _openai(name: str, endpoint: str, key: str, source: str) -> ModelChoice:
-    variables = {
-        "MYAGENT_MODEL_PROVIDER": "openai",
-        "MYAGENT_MODEL_NAME": name,
-        "MYAGENT_MODEL_ENDPOINT": endpoint or "https://api.openai.com/v1",
-        "MYAGENT_MODEL_API_KEY": key,
-    }
-    return ModelChoice(f"{name} ({source})", variables)
-
-
-async def _ollama_model(address: str) -> str | None:
-    try:
-        async with httpx.AsyncClient(timeout=1, trust_env=False) as client:
-            models = (await client.get(f"{address}/api/tags")).json()["models"]
-        return str(models[0]["name"]) if models else None
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError):
-        return None
 
 
 class LocalStack:
@@ -184,7 +141,7 @@ class LocalStack:
         while not ended.done():
             await asyncio.wait({ended}, timeout=15)
             if not ended.done():
-                self._say(f"installing {', '.join(extras)}: {self._last_line('install')}")
+                self._say(f"installing {', '.join(extras)}: {self._last_line('install')[:80]} …")
         if ended.result() != 0:
             self._say(f"installing {', '.join(extras)} failed: {self._last_line('install')}")
         importlib.invalidate_caches()
@@ -206,6 +163,7 @@ class LocalStack:
         """Start a child that writes to its own log; the task ends with its exit status."""
         with (self._logs / f"{name}.log").open("wb") as log:
             child = await asyncio.create_subprocess_exec(
+                *_ends_with_us(),
                 *command,
                 env={**os.environ, **variables},
                 stdin=asyncio.subprocess.DEVNULL,
@@ -241,6 +199,12 @@ class LocalStack:
 
     def _say(self, text: str) -> None:
         print(f"{time.monotonic() - self._started:6.1f} s  {text}", flush=True)
+
+
+def _ends_with_us() -> list[str]:
+    """What to put before a command so that the kernel ends it when this process is killed; nothing outside Linux."""
+    setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
+    return [setpriv, "--pdeathsig", "TERM"] if setpriv else []
 
 
 async def _stop(child: asyncio.subprocess.Process) -> None:

@@ -167,6 +167,6 @@ def _picked(secret: str, key: str, text: str) -> str:
 def masked(text: str, secrets: Iterable[str]) -> str:
     """The text without any of the secrets, also where JSON escaped them; longest first, as one may hold another."""
     for secret in sorted(secrets, key=len, reverse=True):
-        for form in {secret, json.dumps(secret)[1:-1]}:
+        for form in {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}:
             text = text.replace(form, "***")
     return text

@@ -1,7 +1,7 @@
 """An HTTP server on loopback that speaks OpenAI's chat completions as a test has scripted it.
 
-    async with serving_openai(says("Hello"), refuses(429)) as openai:
-        … openai.url, openai.asked
+async with serving_openai(says("Hello"), refuses(429)) as openai:
+    … openai.url, openai.asked
 """
 
 import asyncio
@@ -77,7 +77,9 @@ def says(*deltas: str, usage: tuple[int, int] = (10, 5), finish_reason: str = "s
 def calls(*pieces: Sequence[dict[str, Any]], text: str = "", usage: tuple[int, int] = (10, 5)) -> Reply:
     """Tool calls as OpenAI streams them: each piece is what one chunk holds of `tool_calls`."""
     spoken = [_choice({"content": text})] if text else []
-    return streams(*spoken, *(_choice({"tool_calls": list(piece)}) for piece in pieces), _end("tool_calls"), _usage(usage))
+    return streams(
+        *spoken, *(_choice({"tool_calls": list(piece)}) for piece in pieces), _end("tool_calls"), _usage(usage)
+    )
 
 
 def call(name: str, arguments: str, *, call_id: str = "call_a", index: int = 0) -> dict[str, Any]:
@@ -132,7 +134,10 @@ async def _stalling(deltas: Iterable[str]) -> AsyncIterator[str]:
 
 
 def _choice(delta: dict[str, Any], finish_reason: str | None = None) -> Chunk:
-    return {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}]}
+    return {
+        "object": "chat.completion.chunk",
+        "choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}],
+    }
 
 
 def _end(finish_reason: str) -> Chunk:

@@ -19,15 +19,18 @@ import httpx
 from agent_runtime.errors import ModelError, ModelFault, StartError
 from agent_runtime.messages import Usage
 
-# Context shared by all streams, and how many may run at once; the next one waits for a free slot.
-CONTEXT_TOKENS = 8192
-SLOTS = 4
-# A prompt is read in pieces of so many tokens: only between them can it be stopped, and do other streams go on.
-BATCH_TOKENS = 128
-
 # What `model.parameters` may say about the engine itself; every other parameter belongs to the single request.
-ENGINE_PARAMETERS = frozenset({"n_ctx", "n_threads", "n_parallel", "n_gpu_layers", "n_batch"})
+ENGINE_PARAMETERS = frozenset({"n_ctx", "n_parallel", "n_batch", "n_threads", "n_gpu_layers"})
 
+_DEFAULTS = {
+    "n_ctx": 4096,  # of one stream
+    # The third stream waits for a free slot. More slots would cost memory and make nothing faster: one stream keeps the
+    # threads busy.
+    "n_parallel": 2,
+    # A prompt is read in pieces of so many tokens: only between them can it be stopped, and do other streams go on.
+    "n_batch": 64,
+    "n_gpu_layers": -1,
+}
 _CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -44,9 +47,9 @@ class LlamaServer:
 
     def __init__(self, weights: Path, *, settings: Mapping[str, Any], timeout_seconds: float) -> None:
         self._weights = weights
-        self._settings = dict(settings)
+        self._settings: dict[str, int] = _DEFAULTS | {"n_threads": usable_threads()} | dict(settings)
         self._timeout_seconds = timeout_seconds
-        self.context_tokens = int(settings.get("n_ctx", CONTEXT_TOKENS))
+        self.context_tokens = self._settings["n_ctx"]
         self.parameter_count = 0  # known once it is open
         self._server: Any = None
         self._client: httpx.AsyncClient | None = None
@@ -55,8 +58,11 @@ class LlamaServer:
         """Load the weights and start to listen; nothing of it runs on the event loop's thread.
 
         Raises:
-            StartError: the engine is not installed, or these weights cannot be loaded.
+            StartError: the engine is not installed, its settings are none, or these weights cannot be loaded.
         """
+        for name, value in self._settings.items():
+            if type(value) is not int or (value < 1 and name != "n_gpu_layers"):
+                raise StartError(f"model.parameters.{name} must be a whole number above zero, not {value!r}.")
         key = secrets.token_urlsafe(32)
         self._server = await asyncio.to_thread(_start, self._weights, self._settings, key)
         self._client = httpx.AsyncClient(
@@ -133,12 +139,12 @@ def _start(weights: Path, settings: Mapping[str, Any], key: str) -> Any:
     params.verbosity = -1  # llama.cpp writes to the process's stderr
     params.fit_params = False  # what is asked for is what is allocated
     params.cache_ram_mib = 0  # by default prompts are cached in up to 8 GiB; a slot keeps its last prompt anyhow
-    params.n_batch = params.n_ubatch = int(settings.get("n_batch", BATCH_TOKENS))
-    params.kv_unified = True
-    params.n_ctx = int(settings.get("n_ctx", CONTEXT_TOKENS))
-    params.n_parallel = int(settings.get("n_parallel", SLOTS))
-    params.n_gpu_layers = int(settings.get("n_gpu_layers", -1))
-    params.cpuparams.n_threads = int(settings.get("n_threads", usable_threads()))
+    params.kv_unified = False  # in a shared context, one long stream makes all the others fail
+    params.n_parallel = settings["n_parallel"]
+    params.n_ctx = settings["n_ctx"] * settings["n_parallel"]
+    params.n_batch = params.n_ubatch = settings["n_batch"]
+    params.n_gpu_layers = settings["n_gpu_layers"]
+    params.cpuparams.n_threads = settings["n_threads"]
     try:
         return engine.Server(params)
     except RuntimeError as error:

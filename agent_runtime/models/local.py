@@ -46,8 +46,9 @@ _CHARACTERS_PER_TOKEN = 1.5
 class LocalModel:
     """Any GGUF model, run in this process; `find_weights` says what `name` may be.
 
-    Of `parameters`, `n_ctx`, `n_threads`, `n_parallel` and `n_gpu_layers` set up the engine; the others
-    (`max_tokens`, `temperature`, …) go with every request for text. Calls of tools are always made at temperature 0.
+    Of `parameters`, `n_ctx` (the context of one stream), `n_parallel` (streams at once), `n_threads`, `n_batch` and
+    `n_gpu_layers` set up the engine; the others (`max_tokens`, `temperature`, …) go with every request for text. Calls
+    of tools are always made at temperature 0.
     """
 
     def __init__(

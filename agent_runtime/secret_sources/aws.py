@@ -50,7 +50,7 @@ class AwsSecretsManager:
             raise SecretNotAvailable("no AWS credentials were found by the SDK's chain") from None
         except EndpointConnectionError as error:
             raise SecretNotAvailable(f"AWS Secrets Manager cannot be reached: {error}") from None
-        except BotoCoreError as error:
+        except (BotoCoreError, ValueError) as error:  # botocore says ValueError of an endpoint that is no URL
             raise SecretNotAvailable(f"AWS Secrets Manager: {error}") from None
         if "SecretString" in answer:
             return cast("str", answer["SecretString"])

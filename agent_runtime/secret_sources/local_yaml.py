@@ -30,10 +30,10 @@ class LocalYaml:
         if self._read is None:  # one read serves all who ask at once
             self._read = asyncio.create_task(asyncio.to_thread(self._load))
         values = await asyncio.shield(self._read)
-        if path not in values:
+        value = values.get(path)
+        if value is None:
             raise SecretNotAvailable(f"not found in {self._file}")
-        value = values[path]
-        return value if isinstance(value, str) else json.dumps(value)
+        return value if isinstance(value, str) else json.dumps(value, default=str)
 
     def _load(self) -> dict[str, Any]:
         try:

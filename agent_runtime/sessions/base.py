@@ -73,7 +73,7 @@ Row = tuple[str, str, str | None, str | None]
 def to_row(message: Message) -> Row:
     """A message as the columns role, content, tool_calls (JSON) and tool_call_id."""
     calls = json.dumps([asdict(call) for call in message.tool_calls]) if message.tool_calls else None
-    return message.role, message.content, calls, message.tool_call_id
+    return message.role, _storable(message.content), calls, message.tool_call_id
 
 
 def from_row(row: Sequence[Any]) -> Message:
@@ -81,3 +81,8 @@ def from_row(row: Sequence[Any]) -> Message:
     role, content, calls, call_id = row
     tool_calls = tuple(ToolCall(**call) for call in json.loads(calls)) if calls else ()
     return Message(cast("Role", role), content, tool_calls, call_id)
+
+
+def _storable(text: str) -> str:
+    """Without NUL and half surrogate pairs: a model or a tool may write them, and databases refuse them."""
+    return text.replace("\x00", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -65,7 +65,7 @@ class PostgresSessions:
             "INSERT INTO session_messages (agent, owner, session_id, role, content, tool_calls, tool_call_id)"
             " VALUES ($1, $2, $3, $4, $5, $6, $7)"
         )
-        rows = [_storable((*_columns(key), *to_row(message))) for message in messages]
+        rows = [(*_columns(key), *to_row(message)) for message in messages]
         async with self._translated(), self._pool.acquire() as connection, connection.transaction():
             await connection.executemany(insert, rows)
 
@@ -84,11 +84,6 @@ class PostgresSessions:
 
 def _columns(key: SessionKey) -> tuple[str, str, str]:
     return key.agent, key.owner, key.session_id
-
-
-def _storable(values: Sequence[str | None]) -> list[str | None]:
-    """Postgres text holds no NUL; a model or a tool may write one."""
-    return [value.replace("\x00", "\ufffd") if value else value for value in values]
 
 
 def _reason(error: BaseException) -> str:

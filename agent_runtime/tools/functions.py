@@ -7,7 +7,6 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
-import json
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -16,11 +15,13 @@ from types import ModuleType
 from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic_core import to_json
 
 from agent_runtime.errors import ToolError
 from agent_runtime.messages import ToolSpec
 
 Function = Callable[..., Any]
+_PREFIX = "argument_"  # a parameter may be called `copy` or `schema`, which pydantic has methods for
 
 
 class FunctionTool:
@@ -45,7 +46,7 @@ class FunctionTool:
             checked = self._arguments.model_validate(arguments)
         except ValidationError as error:
             raise ToolError(_complaint(error)) from None
-        values = {name: getattr(checked, name) for name in checked.model_fields_set}
+        values = {field.removeprefix(_PREFIX): getattr(checked, field) for field in checked.model_fields_set}
         if inspect.iscoroutinefunction(self._function):
             return _written(await self._function(**values))
         return _written(await asyncio.to_thread(self._function, **values))
@@ -106,7 +107,8 @@ def _arguments_model(function: Function) -> type[BaseModel]:
             raise TypeError(f"the parameter {name} must be a named one")
         annotation = hints.get(name, Any)
         default: Any = ... if parameter.default is parameter.empty else parameter.default
-        fields[name] = (annotation, Field(default, description=_described(annotation) or documented.get(name)))
+        described = _described(annotation) or documented.get(name)
+        fields[_PREFIX + name] = (annotation, Field(default, alias=name, description=described))
     config = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
     return create_model(function.__name__, __config__=config, **fields)
 
@@ -174,6 +176,4 @@ def _written(result: Any) -> str:
         return result
     if result is None:
         return "Done."
-    if isinstance(result, BaseModel):
-        return result.model_dump_json()
-    return json.dumps(result, ensure_ascii=False, default=str)
+    return to_json(result, fallback=str, inf_nan_mode="null").decode()

@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,11 @@ class VectorContext:
         return self._encoder.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
 
     def _read(self) -> list[Passage]:
-        files = {file for pattern in self._config.documents for file in self._folder.glob(pattern) if file.is_file()}
+        try:
+            found = {file for pattern in self._config.documents for file in self._folder.glob(pattern)}
+        except (NotImplementedError, ValueError) as error:  # an absolute path, an empty text, `**` within a name
+            raise StartError(f"a pattern of documents cannot be used: {error}") from error
+        files = [file for file in found if file.is_file()]
         if not files:
             raise StartError(f"no document matches {', '.join(self._config.documents)} in {self._folder}")
         passages: list[Passage] = []
@@ -133,18 +137,41 @@ def _sections(text: str, source: str) -> Iterator[tuple[str, str]]:
 
 
 def _pieces(body: str) -> Iterator[str]:
+    return _packed(_paragraphs(body), "\n\n")
+
+
+def _paragraphs(body: str) -> Iterator[str]:
+    """The paragraphs; those that are too long by themselves, such as lists and tables, between their lines."""
+    for paragraph in re.split(r"\n\s*\n", body):
+        if len(paragraph.split()) <= MAX_PASSAGE_WORDS:
+            yield paragraph.strip("\n")
+        else:
+            yield from _packed((part for line in paragraph.splitlines() for part in _line_parts(line)), "\n")
+
+
+def _line_parts(line: str) -> Iterator[str]:
+    words = line.split()
+    if len(words) <= MAX_PASSAGE_WORDS:
+        yield line
+        return
+    for start in range(0, len(words), MAX_PASSAGE_WORDS):
+        yield " ".join(words[start : start + MAX_PASSAGE_WORDS])
+
+
+def _packed(parts: Iterable[str], joint: str) -> Iterator[str]:
+    """As many parts together as the embedder reads."""
     piece: list[str] = []
     words = 0
-    for paragraph in re.split(r"\n\s*\n", body):
-        count = len(paragraph.split())
+    for part in parts:
+        count = len(part.split())
         if piece and words + count > MAX_PASSAGE_WORDS:
-            yield "\n\n".join(piece)
+            yield joint.join(piece)
             piece, words = [], 0
         if count:
-            piece.append(paragraph.strip("\n"))
+            piece.append(part)
             words += count
     if piece:
-        yield "\n\n".join(piece)
+        yield joint.join(piece)
 
 
 def _encoder(name: str) -> Any:

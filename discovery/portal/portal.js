@@ -601,7 +601,7 @@ const isRule = (line) => /^\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$/.test(line
 
 function table(names, lines, note) {
   const figure = names.map((_, at) => lines.length > 0 && lines.every((line) => /^[-+£$€]?\s?[\d.,]+\s?%?$|^$/.test(line[at] ?? "")));
-  const kind = (text, at) => (figure[at] ? "figure" : (text ?? "").length < 24 ? "short" : null);
+  const kind = (text, at) => (figure[at] ? "figure" : (text ?? "").length < 13 ? "short" : null);
   const cell = (tag, text, at) => h(tag, { class: kind(text, at) }, ...(tag === "td" ? inline(text ?? "") : [text]));
   return h("div", { class: "rows", tabindex: 0 }, h("table", {}, h("thead", {}, h("tr", {}, names.map((name, at) => cell("th", name, at)))), h("tbody", {}, lines.map((line) => h("tr", {}, names.map((_, at) => cell("td", line[at], at)))))), note ? h("p", { class: "quiet" }, note) : null);
 }

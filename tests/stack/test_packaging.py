@@ -28,6 +28,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = tmp_path_factory.mktemp("environment")
     venv.create(environment, with_pip=True)
+    # pip before 24.1 takes no `name @ git+file:///…`: a file has no host, and it wanted one.
+    run(environment / "bin" / "python", "-m", "pip", "install", "--quiet", "--upgrade", "pip", cwd=environment)
     return environment / "bin" / "python"
 
 

@@ -195,6 +195,20 @@ async def test_closing_while_a_stream_runs_ends_the_stream_with_an_error() -> No
         await asyncio.wait_for(drain(stream), 20)
 
 
+@pytest.mark.parametrize("value", ["many", 0, 1.5])
+async def test_a_setting_of_the_engine_that_is_no_number_is_an_error_that_names_it(value: object) -> None:
+    with pytest.raises(StartError, match=r"model\.parameters\.n_ctx must be a whole number"):
+        async with LocalModel(parameters={"n_ctx": value}):
+            pass
+
+
+async def test_a_long_stream_does_not_break_the_one_beside_it() -> None:
+    async with LocalModel(parameters={"n_ctx": 512, "max_tokens": 150}) as small:
+        asked = Message("user", "Tell me a story about ships and cats. " * 25)
+        answers = await asyncio.gather(*(reply(small, asked) for _ in range(3)))
+    assert all(text_of(answer) for answer in answers)
+
+
 async def test_damaged_weights_are_an_error_of_one_sentence(tmp_path: Path) -> None:
     file = tmp_path / "damaged.gguf"
     file.write_bytes(b"GGUF" + b"\0" * 1000)

