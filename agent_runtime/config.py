@@ -6,6 +6,7 @@ The text under each field is the description that the JSON Schema and the docume
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, cast
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, SecretStr, Tag, ValidationInfo, field_validator
 
@@ -44,6 +45,13 @@ class ModelConfig(_Section):
             raise ValueError("is required for the provider openai, for example gpt-4o-mini")
         return name
 
+    @field_validator("endpoint")
+    @classmethod
+    def _is_an_address(cls, endpoint: str | None) -> str | None:
+        if endpoint and not _is_address(endpoint):
+            raise ValueError("must be an http:// or https:// address, such as http://127.0.0.1:11434/v1")
+        return endpoint
+
     @field_validator("endpoint", "api_key")
     @classmethod
     def _not_for_local(cls, value: Any, known: ValidationInfo) -> Any:
@@ -57,6 +65,14 @@ class ModelConfig(_Section):
         if key is None and known.data.get("provider") == "openai" and not known.data.get("endpoint", "?"):
             raise ValueError("is required for OpenAI's own endpoint; use a placeholder: ${OPENAI_API_KEY}")
         return key
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, a bracket that is not closed
+        return False
 
 
 class FunctionToolConfig(_Section):

@@ -147,7 +147,7 @@ class LocalStack:
         importlib.invalidate_caches()
 
     def _download(self, hub_id: str) -> None:
-        from agent_runtime.models.weights import find_weights
+        from agent_runtime.local_model.weights import find_weights
 
         shown = -1.0
 
@@ -233,7 +233,8 @@ def _agent_folder(folder: Path) -> _AgentFolder:
     try:
         document: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
         name = str(document["name"])
-        port = int((document.get("server") or {}).get("port", 8000))
+        server: dict[str, Any] = document.get("server") or {}
+        port = int(server.get("port", 8000))
     except OSError as error:
         raise StartError(f"{file} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, TypeError, KeyError, ValueError, AttributeError) as error:
@@ -259,5 +260,5 @@ def _missing_extra(document: Any) -> str | None:
 
 
 def _model_label(record: Mapping[str, Any]) -> str:
-    model = record.get("model") or {}
+    model: dict[str, Any] = record.get("model") or {}
     return f"{model.get('provider')}/{model.get('name')}" if model else "an unknown model"

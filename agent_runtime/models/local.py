@@ -15,10 +15,9 @@ from typing import Any, cast
 from uuid import uuid4
 
 from agent_runtime.errors import ModelError
-from agent_runtime.messages import Message, ModelChunk, ToolCall, ToolSpec, Usage
-from agent_runtime.models.constrained import choose, draft, is_about_a_tool, is_about_assistant, is_follow_up
-from agent_runtime.models.llama_server import ENGINE_PARAMETERS, LlamaServer
-from agent_runtime.models.prompts import (
+from agent_runtime.local_model.constrained import choose, draft, is_about_a_tool, is_about_assistant, is_follow_up
+from agent_runtime.local_model.llama_server import ENGINE_PARAMETERS, LlamaServer
+from agent_runtime.local_model.prompts import (
     NO_TOOL,
     Prompt,
     conversation,
@@ -28,7 +27,8 @@ from agent_runtime.models.prompts import (
     tool_arguments,
     tool_choice,
 )
-from agent_runtime.models.weights import BUILT_IN, Progress, find_weights, label_of
+from agent_runtime.local_model.weights import BUILT_IN, Progress, find_weights, label_of
+from agent_runtime.messages import Message, ModelChunk, ToolCall, ToolSpec, Usage
 
 __all__ = ["BUILT_IN", "LocalModel"]
 
@@ -48,7 +48,8 @@ class LocalModel:
 
     Of `parameters`, `n_ctx` (the context of one stream), `n_parallel` (streams at once), `n_threads`, `n_batch` and
     `n_gpu_layers` set up the engine; the others (`max_tokens`, `temperature`, …) go with every request for text. Calls
-    of tools are always made at temperature 0.
+    of tools are always made at temperature 0. From `capable_from` parameters on, the model itself chooses the tool and
+    fills what the words leave open.
     """
 
     def __init__(
@@ -58,11 +59,13 @@ class LocalModel:
         parameters: Mapping[str, Any] | None = None,
         timeout_seconds: float = 60,
         progress: Progress | None = None,
+        capable_from: int = _CAPABLE,
         today: Callable[[], date] = lambda: datetime.now().astimezone().date(),
     ) -> None:
         self._name = name
         self._timeout_seconds = timeout_seconds
         self._progress = progress
+        self._capable_from = capable_from
         self._today = today
         given = dict(parameters or {})
         self._engine = {key: given.pop(key) for key in ENGINE_PARAMETERS & given.keys()}
@@ -124,7 +127,7 @@ class LocalModel:
         tool, earlier, usage = await self._choose(messages, question, tools)
         if tool is None:
             return None, usage
-        capable = self._open_server().parameter_count >= _CAPABLE
+        capable = self._is_capable()
         sketch = draft(question, tool, self._today(), generous=capable and not earlier)
         said: Mapping[str, Any] = {}
         still_open = [name for name in sketch.open if name not in earlier]
@@ -143,7 +146,7 @@ class LocalModel:
             tool, arguments = last
             if tool in candidates or (not candidates and draft(question, tool, self._today()).evidence):
                 return tool, arguments, Usage()
-        if is_about_a_tool(question) and self._open_server().parameter_count >= _CAPABLE:
+        if is_about_a_tool(question) and self._is_capable():
             names = {tool.name: tool for tool in tools}
             schema = {
                 "type": "object",
@@ -175,6 +178,9 @@ class LocalModel:
         except ValueError as error:
             raise ModelError("The local model could not write the arguments of a tool call.") from error
         return cast("dict[str, Any]", said), usage
+
+    def _is_capable(self) -> bool:
+        return self._open_server().parameter_count >= self._capable_from
 
     def _open_server(self) -> LlamaServer:
         if self._server is None:

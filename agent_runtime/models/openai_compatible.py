@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from agent_runtime.config import ModelConfig
 from agent_runtime.errors import ModelError
 from agent_runtime.messages import Message, ModelChunk, ToolCall, ToolSpec, Usage
+from agent_runtime.placeholders import masked
 
 
 class OpenAICompatible:
@@ -35,6 +37,7 @@ class OpenAICompatible:
             base_url=self._config.endpoint or "https://api.openai.com/v1",
             timeout=self._config.timeout_seconds,
             max_retries=self._config.max_retries,
+            http_client=self._sdk.DefaultAsyncHttpxClient(event_hooks={"response": [_give_up_on_quota]}),
         )
         await self._stack.enter_async_context(self._client)
         return self
@@ -56,7 +59,7 @@ class OpenAICompatible:
                 async for chunk in stream:
                     if text := reply.add(chunk):
                         yield text
-        except (self._sdk.OpenAIError, importlib.import_module("httpx2").HTTPError) as error:
+        except (self._sdk.OpenAIError, importlib.import_module("httpx2").HTTPError, json.JSONDecodeError) as error:
             raise self._translated(error) from error
         for chunk in reply.end():
             yield chunk
@@ -87,18 +90,20 @@ class OpenAICompatible:
 
     def _translated(self, error: Exception) -> ModelError:
         """The provider's fault in our words. Its own text is left out where it may echo a key."""
-        name, sdk = self._config.name, self._sdk
+        name, sdk, http = self._config.name, self._sdk, importlib.import_module("httpx2")
         match error:
             case sdk.APITimeoutError():
                 return ModelError(
                     f"the model {name} did not answer within {self._config.timeout_seconds:g} s", fault="unreachable"
                 )
-            case sdk.APIConnectionError():
-                cause = error.__cause__ or error
+            case sdk.APIConnectionError() if isinstance(
+                error.__cause__, importlib.import_module("httpx2").ConnectError
+            ):
                 return ModelError(
-                    f"the model {name} cannot be reached at model.endpoint: {cause or type(cause).__name__}",
-                    fault="unreachable",
+                    f"the model {name} cannot be reached at model.endpoint: {error.__cause__}", fault="unreachable"
                 )
+            case sdk.APIConnectionError():
+                return ModelError(f"the connection to the model {name} broke: {_one_line(error.__cause__ or error)}")
             case sdk.AuthenticationError() | sdk.PermissionDeniedError():
                 return ModelError(
                     f"the provider refused model.api_key for {name} (HTTP {error.status_code})", fault="refused"
@@ -118,9 +123,10 @@ class OpenAICompatible:
             case sdk.BadRequestError() if error.code == "context_length_exceeded":
                 return ModelError(f"the conversation is too long for the model {name}", fault="context_overflow")
             case sdk.APIError():
-                return ModelError(f"the model {name} failed: {error.message}")
+                key = self._config.api_key.get_secret_value() if self._config.api_key else ""
+                return ModelError(f"the model {name} failed: {masked(_one_line(error.message), [key] if key else [])}")
             case _:
-                return ModelError(f"the connection to the model {name} broke: {type(error).__name__}")
+                return ModelError(f"the model {name} sent something that cannot be read: {type(error).__name__}")
 
 
 class _Reply:
@@ -131,8 +137,14 @@ class _Reply:
         self._usage: Usage | None = None
         self._finish_reason: str | None = None
 
-    def add(self, chunk: dict[str, Any]) -> str:
+    def add(self, chunk: Any) -> str:
         """The text in a chunk; its calls and usage are kept."""
+        try:
+            return self._added(chunk)
+        except (AttributeError, KeyError, TypeError):
+            raise ModelError("the model's reply has not the form of OpenAI's chat completions") from None
+
+    def _added(self, chunk: dict[str, Any]) -> str:
         usage: Any = chunk.get("usage")
         if usage:
             self._usage = Usage(usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0)
@@ -144,7 +156,7 @@ class _Reply:
         calls: list[dict[str, Any]] = delta.get("tool_calls") or []
         for call in calls:
             self._add_call(call)
-        return delta.get("content") or ""
+        return "" + (delta.get("content") or "")
 
     def _add_call(self, call: dict[str, Any]) -> None:
         index = call.get("index")
@@ -165,6 +177,16 @@ class _Reply:
             for index, call in sorted(self._calls.items())
         ]
         return [*calls, self._usage or Usage()]
+
+
+async def _give_up_on_quota(response: Any) -> None:
+    """The client tries every 429 again; a quota that is used up is not back within seconds."""
+    if response.status_code == 429 and b"insufficient_quota" in await response.aread():
+        response.headers["x-should-retry"] = "false"
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())[:300] or type(text).__name__
 
 
 def _wire_message(message: Message) -> dict[str, Any]:

@@ -28,7 +28,8 @@ CREATE INDEX IF NOT EXISTS session_messages_by_session ON session_messages (agen
 """
 _SCHEMA_LOCK = 0x6D79_6167  # any fixed number: replicas that start together create the schema one after the other
 _FROM = "FROM session_messages WHERE agent = $1 AND owner = $2 AND session_id = $3"
-_FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+# A connection that the server cut can show as an "internal" error of the client.
+_FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 
 
 class PostgresSessions:
@@ -67,6 +68,8 @@ class PostgresSessions:
         )
         rows = [(*_columns(key), *to_row(message)) for message in messages]
         async with self._translated(), self._pool.acquire() as connection, connection.transaction():
+            # Replicas may answer turns of one session at once: their rows must not be interleaved.
+            await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", "\n".join(_columns(key)))
             await connection.executemany(insert, rows)
 
     async def delete(self, key: SessionKey) -> bool:

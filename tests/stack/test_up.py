@@ -36,8 +36,13 @@ def up(tmp_path: Path, free_port: int) -> Iterator[subprocess.Popen[str]]:
     try:
         yield process
     finally:
-        process.kill()
-        process.wait()
+        process.terminate()
+        try:
+            process.wait(timeout=30)
+        finally:
+            process.kill()
+            if process.stdout is not None:
+                process.stdout.close()
 
 
 def lines_until(process: subprocess.Popen[str], wanted: str) -> list[str]:

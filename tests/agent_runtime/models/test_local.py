@@ -215,3 +215,15 @@ async def test_damaged_weights_are_an_error_of_one_sentence(tmp_path: Path) -> N
     with pytest.raises(StartError, match=r"damaged\.gguf could not be loaded"):
         async with LocalModel(str(file)):
             pass
+
+
+async def test_a_model_that_counts_as_capable_chooses_the_tool_itself_and_its_call_is_well_formed() -> None:
+    async with LocalModel(capable_from=0) as trusted:
+        chunks = await reply(trusted, Message("user", "What is the weather in Paris in celsius?"), tools=[WEATHER])
+    calls = [chunk for chunk in chunks if isinstance(chunk, ToolCall)]
+    assert isinstance(chunks[-1], Usage)
+    assert chunks[-1].output_tokens > 0  # the choice at least is the model's own
+    for call in calls:
+        assert call.name == "get_weather"
+        assert json.loads(call.arguments)["unit"] == "celsius"
+    assert calls or text_of(chunks)

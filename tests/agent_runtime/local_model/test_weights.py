@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from agent_runtime.errors import StartError
-from agent_runtime.models.weights import choose_file, find_weights, label_of
-from tests.agent_runtime.models.hub import REPO, Hub, running
+from agent_runtime.local_model.weights import choose_file, find_weights, label_of
+from tests.agent_runtime.local_model.hub import REPO, Hub, running
 
 WEIGHTS = b"GGUF" + bytes(range(256)) * 4000
 SMALLER = b"GGUF" + b"small" * 100
@@ -20,7 +20,7 @@ SMALLER = b"GGUF" + b"small" * 100
 FIND = """
 import sys
 from agent_runtime.errors import StartError
-from agent_runtime.models.weights import find_weights
+from agent_runtime.local_model.weights import find_weights
 seen = []
 try:
     print(find_weights(sys.argv[1], progress=lambda done, total: seen.append((done, total))))

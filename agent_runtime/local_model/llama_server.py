@@ -124,8 +124,11 @@ def usable_threads() -> int:
 def _start(weights: Path, settings: Mapping[str, Any], key: str) -> Any:
     try:
         import xllamacpp
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise StartError('The local model needs its engine: pip install "myagent[local]".') from error
+    except ImportError as error:  # it is there, and a library of the system that it computes with is not
+        hint = "on Debian and Ubuntu: apt install libgomp1"
+        raise StartError(f"The local model's engine cannot be loaded: {error}; {hint}.") from error
     engine: Any = xllamacpp
     params = engine.CommonParams()
     params.model.path = str(weights)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Literal
 
-from agent_runtime.models.wording import Span, stem, stems
+from agent_runtime.local_model.wording import Span, stem, stems
 
 Bound = Literal["lower", "upper", "count", "exact"]
 

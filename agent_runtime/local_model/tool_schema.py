@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from agent_runtime.models.wording import stems, subject_stems
+from agent_runtime.local_model.wording import stems, subject_stems
 
 Kind = Literal["choice", "flag", "number", "date", "text", "list", "other"]
 Role = Literal["lower", "upper", "count", "plain"]
