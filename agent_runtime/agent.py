@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import uuid
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
@@ -88,6 +89,7 @@ class Agent:
         self._lifetime: AsyncGenerator[None, None] | None = None
         self._opening: asyncio.Lock | None = None
         self._own_loop: OwnLoop | None = None
+        self._starting = threading.Lock()
         self._own_session = uuid.uuid4().hex
         self._turns: WeakValueDictionary[SessionKey, asyncio.Lock] = WeakValueDictionary()
         self._file: AgentFile
@@ -192,9 +194,9 @@ class Agent:
 
         Without a `session_id`, all calls on one Agent are one conversation. Raises as `run` does.
         """
-        if self._own_loop is None:
-            self._own_loop = OwnLoop()
-        return self._own_loop.run(self.run(message, session_id=session_id or self._own_session)).answer
+        with self._starting:  # a web framework may call from several threads
+            own_loop = self._own_loop = self._own_loop or OwnLoop()
+        return own_loop.run(self.run(message, session_id=session_id or self._own_session)).answer
 
     def close(self) -> None:
         """Close what `chat` opened. A script that ends without it is fine; a long-lived program should call it."""

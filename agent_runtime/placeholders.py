@@ -170,3 +170,14 @@ def masked(text: str, secrets: Iterable[str]) -> str:
         for form in {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}:
             text = text.replace(form, "***")
     return text
+
+
+def masked_values(tree: Any, secrets: Iterable[str]) -> Any:
+    """A tree with its strings masked. Its keys stay: a secret may be as plain a word as one of them."""
+    if isinstance(tree, str):
+        return masked(tree, secrets)
+    if isinstance(tree, dict):
+        return {key: masked_values(value, secrets) for key, value in cast("dict[str, Any]", tree).items()}
+    if isinstance(tree, list):
+        return [masked_values(value, secrets) for value in cast("list[Any]", tree)]
+    return tree

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 from agent_runtime.agent import Agent
-from agent_runtime.placeholders import masked
+from agent_runtime.placeholders import masked_values
 from discovery.client import RegistrationState, registered
 from discovery.contract import Links, ModelInfo, Registration, ToolInfo, is_loopback
 
@@ -67,9 +67,9 @@ def registration_of(agent: Agent, endpoint: str) -> Registration:
         tags=config.discovery.tags,
         protocols=PROTOCOLS,
         links=Links(health=f"{endpoint}/health", docs=f"{endpoint}/docs"),
-        model=ModelInfo(provider=provider, name=name),
+        model=ModelInfo(provider=provider, name=name) if name else ModelInfo(name=agent.model_label),
     )
-    return Registration.model_validate_json(masked(payload.model_dump_json(exclude_none=True), agent.secrets))
+    return Registration.model_validate(masked_values(payload.model_dump(mode="json", exclude_none=True), agent.secrets))
 
 
 def advertised_endpoint(agent: Agent, port: int) -> str:

@@ -2,8 +2,9 @@
 
 import asyncio
 import os
+import socket
 import sys
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,22 @@ def write_agent(folder: Path, *, code: str = TOOLS, **sections: Any) -> Path:
 def called(name: str, arguments: str = "{}", *, call_id: str = "c1") -> ToolCall:
     """A tool call of a scripted model."""
     return ToolCall(call_id, name, arguments)
+
+
+async def eventually(condition: Callable[[], Awaitable[Any]], seconds: float = 5) -> Any:
+    """What a condition gives as soon as that is true; for what another process or task does in its own time."""
+    async with asyncio.timeout(seconds):
+        while True:
+            if found := await condition():
+                return found
+            await asyncio.sleep(0.01)
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @dataclass(slots=True)

@@ -96,9 +96,7 @@ class OpenAICompatible:
                 return ModelError(
                     f"the model {name} did not answer within {self._config.timeout_seconds:g} s", fault="unreachable"
                 )
-            case sdk.APIConnectionError() if isinstance(
-                error.__cause__, importlib.import_module("httpx2").ConnectError
-            ):
+            case sdk.APIConnectionError() if isinstance(error.__cause__, http.ConnectError):
                 return ModelError(
                     f"the model {name} cannot be reached at model.endpoint: {error.__cause__}", fault="unreachable"
                 )

@@ -171,6 +171,13 @@ async def test_the_local_provider_takes_neither_endpoint_nor_key(tmp_path: Path)
     assert await problems(tmp_path, text) == [(4, "model.endpoint", expected), (5, "model.api_key", expected)]
 
 
+@pytest.mark.parametrize("endpoint", ["localhost:11434", "ollama", "http://", "http://host:port/v1", "http://[::1"])
+async def test_an_endpoint_has_to_be_an_address(tmp_path: Path, endpoint: str) -> None:
+    text = f"name: helper\nmodel: {{name: m, endpoint: '{endpoint}'}}\n"
+    expected = "must be an http:// or https:// address, such as http://127.0.0.1:11434/v1"
+    assert await problems(tmp_path, text) == [(2, "model.endpoint", expected)]
+
+
 @pytest.mark.parametrize(
     ("reference", "message"),
     [

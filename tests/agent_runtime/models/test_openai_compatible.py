@@ -26,6 +26,7 @@ from tests.openai_server import (
 )
 
 KEY = "sk-hush-hush"
+HALF = {"choices": [{"delta": {"content": "Half"}}]}
 QUESTION = [Message("system", "Be brief."), Message("user", "2 + 3?")]
 ADD = ToolSpec("add", "Add two numbers.", {"type": "object", "properties": {"a": {"type": "integer"}}})
 
@@ -173,7 +174,7 @@ async def test_several_runs_may_ask_one_model_at_once() -> None:
 @pytest.mark.parametrize(
     ("reply", "fault", "message"),
     [
-        (refuses(401, f"Incorrect key {KEY}"), "refused", "the provider refused model.api_key for test-model (HTTP 401)"),
+        (refuses(401, f"Bad key {KEY}"), "refused", "the provider refused model.api_key for test-model (HTTP 401)"),
         (refuses(403, f"Not for {KEY}"), "refused", "the provider refused model.api_key for test-model (HTTP 403)"),
         (refuses(404), "refused", "the provider knows no model test-model, or model.endpoint is not the base"),
         (refuses(429), "rate_limited", "the model test-model is rate limited"),
@@ -198,8 +199,8 @@ async def test_a_refusal_says_whose_turn_it_is(reply: Reply, fault: str, message
 @pytest.mark.parametrize(
     ("reply", "message"),
     [
-        (streams({"choices": [{"delta": {"content": "Half"}}]}, whole=False), "the connection to the model test-model broke"),
-        (streams({"choices": [{"delta": {"content": "Half"}}]}), "the model's reply ended before it was whole"),
+        (streams(HALF, whole=False), "the connection to the model test-model broke"),
+        (streams(HALF), "the model's reply ended before it was whole"),
         (says("No.", finish_reason="content_filter"), "the provider's content filter stopped the reply"),
         (streams("this is no JSON"), "the model test-model sent something that cannot be read"),
         (streams("[1, 2]"), "the model's reply has not the form of OpenAI's chat completions"),

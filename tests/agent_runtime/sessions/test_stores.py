@@ -117,11 +117,6 @@ async def test_turns_of_many_sessions_at_once_stay_whole(opened: Opened) -> None
 # --- those that outlive the process
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def durable(request: pytest.FixtureRequest) -> str:
-    return request.getfixturevalue("postgres_url") if request.param == "postgres" else "sqlite:///sessions.db"
-
-
 async def test_a_store_that_is_opened_again_has_kept_everything(durable: str, tmp_path: Path) -> None:
     async with store_for(durable, tmp_path) as store:
         await store.append(KEY, turn("q", "a"))
