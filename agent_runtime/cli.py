@@ -84,7 +84,10 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--install", metavar="COMMAND", help="installs what agents lack; those that lack it start after it")
 
     discovery = commands.add_parser(
-        "discovery", help="start the registry; the same as myagent-discovery", add_help=False
+        "discovery",
+        help="start the registry; the same as myagent-discovery",
+        add_help=False,
+        prefix_chars="\0",  # nothing begins with it: every flag is the registry's to read, `--help` too
     )
     discovery.set_defaults(command=_discovery)
     discovery.add_argument("arguments", nargs=argparse.REMAINDER)

@@ -23,7 +23,7 @@ from agent_runtime.messages import (
     ToolResult,
 )
 from agent_runtime.placeholders import masked
-from agent_runtime.server.deps import Caller, CurrentAgent, problem_of
+from agent_runtime.server.deps import Caller, CurrentAgent, defect, problem_of
 
 router = APIRouter(tags=["chat"])
 
@@ -63,8 +63,8 @@ async def chat_stream(body: ChatRequest, agent: CurrentAgent, caller: Caller) ->
             async for name, data in named:
                 number += 1
                 yield ServerSentEvent(event=name, id=str(number), data=data)
-        except MyAgentError as error:
-            failure = problem_of(error)
+        except Exception as error:  # the last resort of a stream: its status was sent long ago
+            failure = problem_of(error) if isinstance(error, MyAgentError) else defect(error)
             failure["message"] = masked(failure.pop("detail"), agent.secrets)
             yield ServerSentEvent(event="failed", id=str(number + 1), data=failure)
 

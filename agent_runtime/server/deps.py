@@ -75,6 +75,12 @@ def problem_of(error: MyAgentError) -> dict[str, Any]:
     return problem(status, code, str(error))
 
 
+def defect(error: Exception) -> dict[str, Any]:
+    """What nobody foresaw, as the body of a problem; what it was is for the log only."""
+    _log.error("a defect of the agent", exc_info=error)
+    return problem(500, "internal_error", "the agent failed; its log says why")
+
+
 def problem(status: int, code: str, detail: str) -> dict[str, Any]:
     """The body of a problem; its hint, if any, follows from its code."""
     body: dict[str, Any] = {
@@ -134,7 +140,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def _(request: Request, error: Exception) -> JSONResponse:  # the last resort: a defect of ours
-        return _answer(request, problem(500, "internal_error", "the agent failed; its log says why"))
+        return _answer(request, defect(error))
 
 
 def _answer(request: Request, body: dict[str, Any]) -> JSONResponse:
