@@ -240,10 +240,13 @@ limits: "${secret:s}"
 
 _scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(string.printable, max_size=12)
 _keys = st.sampled_from(["name", "model", "tools", "server", "session", "limits", "context", "function", "provider"])
-_trees = st.recursive(
-    _scalars | st.sampled_from(["${X}", "${secret:y}", "json:dumps", "${X:-}"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_keys | st.text(max_size=5), inner, max_size=4),
-    max_leaves=12,
+_leaves = _scalars | st.sampled_from(["${X}", "${secret:y}", "json:dumps", "${X:-}"])
+_branches = st.lists(_leaves, max_size=3) | st.dictionaries(_keys | st.text(max_size=5), _leaves, max_size=4)
+_trees = (
+    _leaves
+    | _branches
+    | st.lists(_branches, max_size=3)
+    | st.dictionaries(_keys | st.text(max_size=5), _leaves | _branches, max_size=4)
 )
 
 
