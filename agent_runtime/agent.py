@@ -38,13 +38,16 @@ class Preset:
 
     dialect: Literal["native", "react"]
     memory: bool
+    plan: bool = False
 
 
 PRESETS: Mapping[AgentType, Preset] = {
     "tool": Preset("native", memory=False),
     "stateful": Preset("native", memory=True),
     "react": Preset("react", memory=False),
+    "planning": Preset("native", memory=False, plan=True),
     "stateful_react": Preset("react", memory=True),
+    "stateful_react_plan": Preset("react", memory=True, plan=True),
 }
 
 
@@ -246,9 +249,12 @@ class Agent:
             if remembers:
                 store = store_for(config.session.store.get_secret_value(), file.folder)
                 self._sessions = await stack.enter_async_context(store)
-            dialect = DIALECTS[config.reasoning.dialect or preset.dialect]
+            # The local model's calls are decoded under a grammar: asked for in text, it would make none.
+            grammar = config.model.provider == "local" and self._given_model is None
+            dialect = DIALECTS["native" if grammar else config.reasoning.dialect or preset.dialect]
+            plans = preset.plan if config.reasoning.plan is None else config.reasoning.plan
             self._file = file
-            self._engine = Engine(model, _by_name(tools), dialect, config.limits, config.system_prompt)
+            self._engine = Engine(model, _by_name(tools), dialect, config.limits, config.system_prompt, plans)
             yield
 
     @asynccontextmanager

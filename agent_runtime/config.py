@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, SecretStr, Tag, ValidationInfo, field_validator
 
-AgentType = Literal["tool", "stateful", "react", "stateful_react"]
+AgentType = Literal["tool", "stateful", "react", "planning", "stateful_react", "stateful_react_plan"]
 
 
 class _Section(BaseModel):
@@ -134,6 +134,8 @@ class ReasoningConfig(_Section):
 
     dialect: Literal["native", "react"] | None = None
     """How the model asks for tools: `native` tool calls, or `react` in text, for models without tool calls."""
+    plan: bool | None = None
+    """Whether the model writes a plan first, works it off, and revises it when a step fails."""
     memory: bool | None = None
     """Whether a session's earlier turns are remembered."""
 
@@ -204,7 +206,7 @@ class AgentConfig(_Section):
     description: str = ""
     """One sentence for people and other agents: what it is for."""
     agent_type: AgentType = "tool"
-    """A preset: how the model asks for tools and whether the session is remembered."""
+    """A preset: how the model asks for tools, whether it plans first, and whether the session is remembered."""
     reasoning: ReasoningConfig = ReasoningConfig()
     """Overrides one choice of the preset."""
     model: ModelConfig

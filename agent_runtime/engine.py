@@ -13,12 +13,14 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from agent_runtime.dialects import Answer, Calls, Dialect, Malformed, Reader, Reading
+from agent_runtime import planning
+from agent_runtime.dialects import Answer, Calls, Dialect, Malformed, Prompt, Reader, Reading
 from agent_runtime.errors import ToolError
 from agent_runtime.messages import (
     Event,
     Finished,
     Message,
+    Plan,
     Step,
     StopReason,
     Text,
@@ -60,6 +62,8 @@ class _Progress:
     said: str = ""
     calls_seen: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
     repair: tuple[Message, ...] = ()  # a malformed reply and the hint: the model sees them once, the history never
+    plan: Plan | None = None
+    plan_failed: bool = False
     native_calls: list[ToolCall] = field(default_factory=list[ToolCall])
 
     def say(self, delta: str) -> Text:
@@ -73,6 +77,21 @@ class _Progress:
         )
         self.steps = (*self.steps, Step(thought, tuple(uses)))
         self.tool_calls += len(called)
+
+    def planned(self, plan: Plan) -> Plan:
+        self.plan = plan
+        return plan
+
+    def worked(self, *, failed: bool) -> Plan:
+        """One step of the plan has been tried; one that failed makes the model revise the plan."""
+        assert self.plan is not None
+        self.plan_failed = failed
+        return self.planned(planning.marked(self.plan, "failed" if failed else "done"))
+
+    def ended(self) -> list[Event]:
+        """The answer is there: nothing of the plan is open any more."""
+        plan = [self.planned(planning.closed(self.plan))] if self.plan else []
+        return [*plan, self.finished("finished")]
 
     def finished(self, reason: StopReason) -> Finished:
         return Finished(self.said, reason, self.steps, self.usage)
@@ -92,6 +111,7 @@ class Engine:
     dialect: Dialect
     limits: Limits
     system_prompt: str = ""
+    plans: bool = False
 
     async def run(self, history: list[Message]) -> AsyncGenerator[Event]:
         """Answer the user's message that `history` ends with, and append the turn to it.
@@ -119,6 +139,9 @@ class Engine:
     async def _step(self, history: list[Message], progress: _Progress) -> AsyncGenerator[Event]:
         """One reply of the model and what follows from it."""
         self._check_limits(progress)
+        if self.plans and (progress.plan is None or progress.plan_failed):
+            yield await self._plan(history, progress)
+            self._check_limits(progress)
         reader = self.dialect.reader(progress.replies)
         said_before = progress.said
         async with aclosing(self._reply(history, reader, progress)) as deltas:
@@ -132,13 +155,28 @@ class Engine:
                 if unsent:
                     yield progress.say(unsent)
                 history.append(Message("assistant", text))
-                yield progress.finished("finished")
+                for event in progress.ended():
+                    yield event
             case Malformed(text, hint):
                 progress.repair = (Message("assistant", text), Message("user", hint))
             case Calls() as reading:
                 async with aclosing(self._act(history, reading, progress)) as events:
                     async for event in events:
                         yield event
+
+    async def _plan(self, history: list[Message], progress: _Progress) -> Plan:
+        """Ask for a plan, or for the rest of one whose step failed."""
+        failed = progress.plan if progress.plan_failed else None
+        specs = [tool.spec for tool in self.tools.values()]
+        asked = planning.ask(self.system_prompt, specs, failed)
+        messages = [Message("system", asked), *planning.conversation(history)]
+        text = ""
+        async with aclosing(self._chunks(Prompt(messages), progress)) as chunks:
+            async for chunk in chunks:
+                text += chunk
+        progress.replies += 1
+        progress.plan_failed = False
+        return progress.planned(planning.read(text, failed))
 
     def _check_limits(self, progress: _Progress) -> None:
         if progress.replies >= self.limits.max_steps:
@@ -153,10 +191,17 @@ class Engine:
     async def _reply(self, history: list[Message], reader: Reader, progress: _Progress) -> AsyncGenerator[str]:
         """The visible text of one reply; its tool calls and usage go to `progress`."""
         specs = [tool.spec for tool in self.tools.values()]
-        prompt = self.dialect.ask(self.system_prompt, [*history, *progress.repair], specs)
+        system_prompt = planning.guided(self.system_prompt, progress.plan) if progress.plan else self.system_prompt
+        prompt = self.dialect.ask(system_prompt, [*history, *progress.repair], specs)
         progress.repair = ()
-        chunks = self.model.stream(prompt.messages, prompt.tools, stop=prompt.stop)
-        async with aclosing(chunks):
+        async with aclosing(self._chunks(prompt, progress)) as chunks:
+            async for chunk in chunks:
+                if visible := reader.feed(chunk):
+                    yield visible
+
+    async def _chunks(self, prompt: Prompt, progress: _Progress) -> AsyncGenerator[str]:
+        """All text of one reply, until the run's time is over."""
+        async with aclosing(self.model.stream(prompt.messages, prompt.tools, stop=prompt.stop)) as chunks:
             while True:
                 try:
                     async with asyncio.timeout_at(progress.deadline):
@@ -169,8 +214,8 @@ class Engine:
                     progress.native_calls.append(chunk)
                 elif isinstance(chunk, Usage):
                     progress.usage += chunk
-                elif visible := reader.feed(chunk):
-                    yield visible
+                else:
+                    yield chunk
 
     async def _act(self, history: list[Message], reading: Calls, progress: _Progress) -> AsyncGenerator[Event]:
         """Run the calls of one reply at the same time; a direct answer ends the run."""
@@ -190,11 +235,14 @@ class Engine:
         for result in results:
             history.append(Message("tool", result.content, tool_call_id=result.call_id))
             yield result
+        if progress.plan:
+            yield progress.worked(failed=any(result.is_error for result in results))
         if self._is_answer(results):
             answer = "\n\n".join(result.content for result in results)
             yield progress.say(f"\n\n{answer}" if progress.said else answer)
             history.append(Message("assistant", answer))
-            yield progress.finished("finished")
+            for event in progress.ended():
+                yield event
 
     def _check_calls(self, calls: tuple[ToolCall, ...], progress: _Progress) -> None:
         if progress.tool_calls + len(calls) > self.limits.max_tool_calls:

@@ -83,6 +83,24 @@ class RunStarted:
     session_id: str
 
 
+PlanStatus = Literal["pending", "done", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanStep:
+    """One line of a plan."""
+
+    text: str
+    status: PlanStatus = "pending"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the model means to do, as it stands now; sent again whenever a step's status or the plan itself changes."""
+
+    steps: tuple[PlanStep, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Thought:
     """What the model said to itself before it acted; never part of the answer."""
@@ -146,4 +164,4 @@ class Finished:
     usage: Usage = field(default_factory=Usage)
 
 
-Event = RunStarted | Thought | ToolCalled | ToolResult | Text | Finished
+Event = RunStarted | Plan | Thought | ToolCalled | ToolResult | Text | Finished

@@ -16,6 +16,7 @@ from agent_runtime.errors import MyAgentError
 from agent_runtime.messages import (
     Event,
     Finished,
+    Plan,
     RunStarted,
     Text,
     Thought,
@@ -94,6 +95,8 @@ def _event_name(event: Event) -> str:
     match event:
         case RunStarted():
             return "run_started"
+        case Plan():
+            return "plan"
         case Thought():
             return "thought"
         case ToolCalled():
