@@ -10,12 +10,14 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
 from agent_runtime import __version__
 from agent_runtime.agent import Agent
-from agent_runtime.errors import ConfigError, MyAgentError
+from agent_runtime.config import AgentConfig
+from agent_runtime.errors import ConfigError, MyAgentError, Problem
 from agent_runtime.loading import AgentFile, load
 from agent_runtime.messages import Finished, Text, Thought, ToolCalled, ToolResult
 from agent_runtime.own_loop import OwnLoop
@@ -51,12 +53,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"myagent {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    run = _command(commands, "run", _run, "serve an agent over HTTP and announce it to discovery")
+    run = _command(commands, "run", _run, "serve an agent, or a folder of them, and announce it to discovery")
     run.add_argument("--host", help="address to listen on (server.host)")
     run.add_argument("--port", type=int, help="port to listen on, 0 for a free one (server.port)")
     run.add_argument("--service-url", help="address that other services reach it at (MYAGENT_SERVICE_URL)")
     run.add_argument("--public-url", help="address that browsers reach it at (MYAGENT_PUBLIC_URL)")
     run.add_argument("--discovery-url", help="the registry (MYAGENT_DISCOVERY_URL)")
+    run.add_argument("--reload", action="store_true", help="swap an agent in when its file or its tools are edited")
     run.add_argument(
         "--allow-anonymous", action="store_true", help="listen beyond loopback although nobody needs a key"
     )
@@ -68,6 +71,16 @@ def _parser() -> argparse.ArgumentParser:
 
     validate = _command(commands, "validate", _validate, "check an agent file and say where each value comes from")
     validate.add_argument("--json", action="store_true", help="print the result as JSON")
+
+    schema = commands.add_parser("schema", help="print the JSON Schema of the agent file, for editors")
+    schema.set_defaults(command=_schema)
+
+    new = commands.add_parser("new", help="make a folder with an agent that runs at once")
+    new.set_defaults(command=_new)
+    new.add_argument("name", help="lower-case letters, digits and hyphens; also the folder's name")
+
+    doctor = _command(commands, "doctor", _doctor, "say what an agent file needs and whether it is there")
+    doctor.add_argument("--json", action="store_true", help="print the result as JSON")
 
     up = commands.add_parser(
         "up",
@@ -84,7 +97,10 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--install", metavar="COMMAND", help="installs what agents lack; those that lack it start after it")
 
     discovery = commands.add_parser(
-        "discovery", help="start the registry; the same as myagent-discovery", add_help=False
+        "discovery",
+        help="start the registry; the same as myagent-discovery",
+        add_help=False,
+        prefix_chars="\0",  # nothing begins with it: every flag is the registry's to read, `--help` too
     )
     discovery.set_defaults(command=_discovery)
     discovery.add_argument("arguments", nargs=argparse.REMAINDER)
@@ -109,12 +125,37 @@ def _command(commands: Any, name: str, function: Any, summary: str) -> argparse.
 def _run(arguments: argparse.Namespace) -> int:
     from agent_runtime.serving import serve
 
-    async def serve_file() -> None:
-        file = await load(arguments.config, overrides=_overrides(arguments, os.environ))
-        await serve(file, allow_anonymous=arguments.allow_anonymous)
+    config = Path(arguments.config)
+    shared = config.is_dir()  # several agents share one port
+    overrides = _overrides(arguments, os.environ)
 
-    asyncio.run(serve_file())
+    async def serve_files() -> None:
+        files = await _usable(config, overrides) if shared else [await load(config, overrides=overrides)]
+        await serve(
+            files,
+            shared=shared,
+            allow_anonymous=arguments.allow_anonymous,
+            reload=arguments.reload,
+            overrides=overrides,
+        )
+
+    asyncio.run(serve_files())
     return 0
+
+
+async def _usable(folder: Path, overrides: dict[str, dict[str, Any]]) -> list[AgentFile]:
+    """The agents of a folder; a bad file is reported and left out."""
+    from agent_runtime.fleet import agent_files
+
+    files: list[AgentFile] = []
+    for path in await asyncio.to_thread(agent_files, folder):
+        try:
+            files.append(await load(path, overrides=overrides))
+        except ConfigError as error:
+            print(f"{error}\n{path} is left out", file=sys.stderr)
+    if not files:
+        raise ConfigError(str(folder), [Problem("holds no usable agent file: NAME.yaml, or NAME/agent.yaml")])
+    return files
 
 
 def _overrides(arguments: argparse.Namespace, environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -217,6 +258,34 @@ def _print_valid(file: AgentFile) -> None:
 
 def _dotted(path: tuple[str | int, ...]) -> str:
     return ".".join(map(str, path))
+
+
+def _schema(_arguments: argparse.Namespace) -> int:
+    print(json.dumps(AgentConfig.model_json_schema(), indent=2))
+    return 0
+
+
+def _new(arguments: argparse.Namespace) -> int:
+    from agent_runtime.scaffold import create_agent
+
+    folder = create_agent(arguments.name, Path.cwd())
+    print(f"{folder.name}/agent.yaml and {folder.name}/tools.py are there. Next:")
+    print(f"  myagent chat --config {folder.name}/agent.yaml")
+    print(f"  myagent run --config {folder.name}/agent.yaml")
+    return 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from agent_runtime.doctor import examine
+
+    findings = asyncio.run(examine(Path(arguments.config)))
+    if arguments.json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        width = max(len(finding.what) for finding in findings)
+        for finding in findings:
+            print(f"  {'ok' if finding.ok else 'NO':3} {finding.what:{width}}  {finding.detail}")
+    return 0 if all(finding.ok for finding in findings) else EXIT_FAILED
 
 
 def _up(arguments: argparse.Namespace) -> int:

@@ -19,16 +19,16 @@ PROTOCOLS = ["chat"]
 
 
 @asynccontextmanager
-async def announced(agent: Agent, port: int) -> AsyncGenerator[RegistrationState | None]:
+async def announced(agent: Agent, port: int, path: str = "") -> AsyncGenerator[RegistrationState | None]:
     """Keep a served agent registered while the block runs; None where no registry is named.
 
-    `port` is the one the server is bound to. The registry hears of the agent once that port answers.
+    `port` is the one the server is bound to, `path` where on it the agent answers. The registry hears of the agent once that port answers.
     """
     discovery = agent.config.discovery
     if not discovery.url:
         yield None
         return
-    endpoint = advertised_endpoint(agent, port)
+    endpoint = advertised_endpoint(agent, port) + path
     if is_loopback(endpoint) and not is_loopback(discovery.url):
         _log.warning(
             "%s is announced at %s, which other machines cannot reach; set server.service_url or MYAGENT_SERVICE_URL",

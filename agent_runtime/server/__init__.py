@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
@@ -11,23 +11,27 @@ from starlette.middleware.cors import CORSMiddleware
 
 from agent_runtime.agent import Agent
 from agent_runtime.registration import announced
+from agent_runtime.runs import Runs
 from agent_runtime.server import chat, health
 from agent_runtime.server.deps import BodyLimit, add_error_handlers
 
 __all__ = ["create_app"]
 
 
-def create_app(agent: Agent, *, port: int | None = None) -> FastAPI:
+def create_app(agent: Agent, *, port: int | None = None, path: str = "", runs: Runs | None = None) -> FastAPI:
     """The application that serves an open agent.
 
     While it is served the agent is announced to discovery, at `port` where the file's own is not the one it is bound
-    to. The agent is not closed with the application: who opened it closes it.
+    to, below `path` where it shares the port with others. The agent is not closed with the application: who opened it closes it.
     """
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[dict[str, Any]]:
-        async with announced(agent, port or agent.config.server.port) as registration:
-            yield {"agent": agent, "registration": registration}
+        async with AsyncExitStack() as stack:
+            # Opened first and closed last: while the registry hears the goodbye, answers may still be finished.
+            started = runs or await stack.enter_async_context(Runs())
+            registration = await stack.enter_async_context(announced(agent, port or agent.config.server.port, path))
+            yield {"agent": agent, "registration": registration, "runs": started}
 
     config = agent.config
     app = FastAPI(title=config.name, version=config.version, description=config.description, lifespan=lifespan)

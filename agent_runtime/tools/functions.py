@@ -79,8 +79,9 @@ def _module(name: str, folder: Path) -> ModuleType:
     file = folder.resolve() / Path(*name.split(".")).with_suffix(".py")
     if not file.is_file():
         return importlib.import_module(name)
-    # Two agents of one process may each have an orders.py: each gets a name of its own.
-    unique = f"_myagent_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}_{file.stem}"
+    # Two agents of one process may each have an orders.py, and an edited one is another module than it was before.
+    identity = f"{file} {file.stat().st_mtime_ns}"
+    unique = f"_myagent_{hashlib.sha256(identity.encode()).hexdigest()[:12]}_{file.stem}"
     if unique in sys.modules:
         return sys.modules[unique]
     if str(file.parent) not in sys.path:
