@@ -9,18 +9,14 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
 from agent_runtime import __version__
-from agent_runtime.agent import Agent
 from agent_runtime.config import AgentConfig
 from agent_runtime.errors import ConfigError, MyAgentError, Problem
 from agent_runtime.loading import AgentFile, load
-from agent_runtime.messages import Finished, Text, Thought, ToolCalled, ToolResult
-from agent_runtime.own_loop import OwnLoop
 
 EXIT_FAILED, EXIT_FILE = 1, 2
 
@@ -81,6 +77,13 @@ def _parser() -> argparse.ArgumentParser:
 
     doctor = _command(commands, "doctor", _doctor, "say what an agent file needs and whether it is there")
     doctor.add_argument("--json", action="store_true", help="print the result as JSON")
+
+    test = _command(commands, "test", _test, "hold the conversations beside an agent file and check what comes of them")
+    test.add_argument("--conversations", metavar="FILE", help="the suite (conversations.yaml beside the agent file)")
+    test.add_argument("--junit", metavar="FILE", help="write the outcome as JUnit XML")
+    tape = test.add_mutually_exclusive_group()
+    tape.add_argument("--record", action="store_true", help="keep the model's replies in conversations.jsonl")
+    tape.add_argument("--replay", action="store_true", help="answer from conversations.jsonl: no model, no key")
 
     up = commands.add_parser(
         "up",
@@ -176,58 +179,9 @@ def _overrides(arguments: argparse.Namespace, environment: Mapping[str, str]) ->
 
 
 def _chat(arguments: argparse.Namespace) -> int:
-    agent = Agent(arguments.config)
-    loop = OwnLoop()
-    try:
-        loop.run(agent.__aenter__())
-        session = arguments.session or "terminal"
-        if arguments.message:
-            loop.run(_show(agent, arguments.message, session))
-            return 0
-        print(_dim(f"{agent.config.name} answers with {agent.model_label}; an empty line or Ctrl-D ends."))
-        while message := _asked():
-            try:
-                loop.run(_show(agent, message, session))
-            except MyAgentError as error:
-                print(f"myagent: {error}", file=sys.stderr)
-        return 0
-    finally:
-        loop.run(agent.aclose())
-        loop.close()
+    from agent_runtime.terminal import converse
 
-
-def _asked() -> str:
-    try:
-        return input("> ").strip()
-    except EOFError:
-        print()
-        return ""
-
-
-async def _show(agent: Agent, message: str, session: str) -> None:
-    """Print an answer as it comes, and the steps on the way to standard error."""
-    async with aclosing(agent.stream(message, session_id=session)) as events:
-        async for event in events:
-            match event:
-                case Thought(text):
-                    print(_dim(f"  thought  {text}"), file=sys.stderr)
-                case ToolCalled(_, name, given):
-                    print(_dim(f"  calls    {name} {json.dumps(given, ensure_ascii=False)}"), file=sys.stderr)
-                case ToolResult(_, name, content, is_error, duration_ms):
-                    size = content if is_error else f"{len(content.splitlines())} lines"
-                    print(_dim(f"  {'error' if is_error else 'result':8} {size} in {duration_ms} ms"), file=sys.stderr)
-                case Text(delta):
-                    print(delta, end="", flush=True)
-                case Finished(_, stop_reason):
-                    print()
-                    if stop_reason != "finished":
-                        print(_dim(f"  stopped  {stop_reason}"), file=sys.stderr)
-                case _:
-                    pass
-
-
-def _dim(text: str) -> str:
-    return f"\x1b[2m{text}\x1b[0m" if sys.stderr.isatty() and "NO_COLOR" not in os.environ else text
+    return converse(Path(arguments.config), arguments.message, arguments.session or "terminal")
 
 
 def _validate(arguments: argparse.Namespace) -> int:
@@ -286,6 +240,18 @@ def _doctor(arguments: argparse.Namespace) -> int:
         for finding in findings:
             print(f"  {'ok' if finding.ok else 'NO':3} {finding.what:{width}}  {finding.detail}")
     return 0 if all(finding.ok for finding in findings) else EXIT_FAILED
+
+
+def _test(arguments: argparse.Namespace) -> int:
+    from agent_runtime.evals import hold, junit
+
+    config = Path(arguments.config)
+    suite = Path(arguments.conversations or config.with_name("conversations.yaml"))
+    tape = "record" if arguments.record else "replay" if arguments.replay else None
+    outcomes = asyncio.run(hold(config, suite, tape))
+    if arguments.junit:
+        Path(arguments.junit).write_text(junit(config.stem, outcomes), encoding="utf-8")
+    return EXIT_FAILED if any(outcome.complaints for outcome in outcomes) else 0
 
 
 def _up(arguments: argparse.Namespace) -> int:
