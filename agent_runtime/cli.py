@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from agent_runtime import __version__
 from agent_runtime.config import AgentConfig
 from agent_runtime.errors import ConfigError, MyAgentError, Problem
 from agent_runtime.loading import AgentFile, load
+from agent_runtime.logs import set_up_logging
 
 EXIT_FAILED, EXIT_FILE = 1, 2
 
@@ -24,7 +24,7 @@ EXIT_FAILED, EXIT_FILE = 1, 2
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The `myagent` command. Exit status 0 is well, 2 a problem of the file or the command line, 1 anything else."""
     arguments = _parser().parse_args(argv)
-    _set_up_logging(getattr(arguments, "log_level", "warning"))
+    set_up_logging(getattr(arguments, "log_level", "warning"), getattr(arguments, "log_format", "text"))
     try:
         sys.exit(arguments.command(arguments))
     except ConfigError as error:
@@ -35,13 +35,6 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         sys.exit(EXIT_FAILED)
     except (KeyboardInterrupt, asyncio.CancelledError):
         sys.exit(130)
-
-
-def _set_up_logging(level: str) -> None:
-    logging.basicConfig(level=level.upper(), format="%(levelname)-7s %(name)s: %(message)s")
-    if level != "debug":
-        for chatty in ("httpx", "httpx2", "uvicorn", "sentence_transformers"):  # a line a request is no news
-            logging.getLogger(chatty).setLevel("WARNING")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         "--allow-anonymous", action="store_true", help="listen beyond loopback although nobody needs a key"
     )
     run.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    run.add_argument("--log-format", default="text", choices=["text", "json"], help="json: one object a line")
 
     chat = _command(commands, "chat", _chat, "talk to an agent in the terminal and see its steps")
     chat.add_argument("message", nargs="?", help="one message; without it, a conversation")
@@ -127,6 +121,7 @@ def _command(commands: Any, name: str, function: Any, summary: str) -> argparse.
 
 def _run(arguments: argparse.Namespace) -> int:
     from agent_runtime.serving import serve
+    from agent_runtime.telemetry import traced
 
     config = Path(arguments.config)
     shared = config.is_dir()  # several agents share one port
@@ -134,13 +129,15 @@ def _run(arguments: argparse.Namespace) -> int:
 
     async def serve_files() -> None:
         files = await _usable(config, overrides) if shared else [await load(config, overrides=overrides)]
-        await serve(
-            files,
-            shared=shared,
-            allow_anonymous=arguments.allow_anonymous,
-            reload=arguments.reload,
-            overrides=overrides,
-        )
+        with traced(os.environ) as telemetry:
+            await serve(
+                files,
+                shared=shared,
+                allow_anonymous=arguments.allow_anonymous,
+                reload=arguments.reload,
+                overrides=overrides,
+                telemetry=telemetry,
+            )
 
     asyncio.run(serve_files())
     return 0

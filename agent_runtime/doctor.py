@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from agent_runtime.agent import PRESETS
 from agent_runtime.errors import ConfigError, MyAgentError, StartError
 from agent_runtime.loading import AgentFile, load
 from agent_runtime.messages import Message
 from agent_runtime.models import Model, model_for
+from agent_runtime.rooms import PRESETS
 from agent_runtime.sessions import store_for
 from agent_runtime.tools import tool_for
 from discovery.client import DiscoveryClient, DiscoveryError

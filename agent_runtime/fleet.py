@@ -20,6 +20,7 @@ from agent_runtime.agent import Agent
 from agent_runtime.errors import MyAgentError, StartError
 from agent_runtime.loading import AgentFile, load
 from agent_runtime.server import create_app
+from agent_runtime.telemetry import Telemetry
 
 _log = logging.getLogger(__name__)
 
@@ -48,10 +49,11 @@ class Fleet:
     `port` is the one it is bound to. With `shared` each agent has the path of its name.
     """
 
-    def __init__(self, *, port: int, shared: bool, overrides: Overrides) -> None:
+    def __init__(self, *, port: int, shared: bool, overrides: Overrides, telemetry: Telemetry | None = None) -> None:
         self._port = port
         self._shared = shared
         self._overrides = overrides
+        self._telemetry = telemetry
         self._agents: dict[str, _Served] = {}
         self._paths: dict[Path, str] = {}
         self._retiring: set[asyncio.Task[None]] = set()
@@ -115,7 +117,7 @@ class Fleet:
 
     async def _opened(self, file: AgentFile, signature: Signature) -> _Served:
         async with AsyncExitStack() as stack:
-            agent = await stack.enter_async_context(Agent(file))
+            agent = await stack.enter_async_context(Agent(file, telemetry=self._telemetry))
             app = create_app(agent, port=self._port, path=f"/{file.config.name}" if self._shared else "")
             state = await stack.enter_async_context(app.router.lifespan_context(app))
             served = _Served(agent, app, state or {}, stack.pop_all(), signature)

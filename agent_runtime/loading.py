@@ -8,14 +8,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from agent_runtime import placeholders
-from agent_runtime.config import AgentConfig, ContextToolConfig, FunctionToolConfig
+from agent_runtime.answer_schema import read_schema
+from agent_runtime.config import AgentConfig, ContextToolConfig, FunctionToolConfig, RemoteAgentToolConfig
 from agent_runtime.errors import ConfigError, Problem, StartError
 from agent_runtime.placeholders import Resolution
 from agent_runtime.secret_sources import source_for
@@ -71,6 +72,7 @@ async def load(
     except ValidationError as error:
         problems += _schema_problems(error, unfilled, lines)
     problems += await asyncio.to_thread(_tool_problems, resolution.tree, path.parent, unfilled, lines)
+    problems += await asyncio.to_thread(_answer_problems, resolution.tree, path.parent, unfilled, lines)
     if problems or config is None:
         raise ConfigError(str(path), problems)
     return AgentFile(path, config, resolution.origins, resolution.secrets)
@@ -185,7 +187,11 @@ _PATTERNS: dict[Location, str] = {
 }
 
 
-_TOOLS: dict[str | int, type[BaseModel]] = {"function": FunctionToolConfig, "context": ContextToolConfig}
+_TOOLS: dict[str | int, type[BaseModel]] = {
+    "function": FunctionToolConfig,
+    "context": ContextToolConfig,
+    "agent": RemoteAgentToolConfig,
+}
 
 
 def _keys_at(location: Location) -> list[str]:
@@ -193,11 +199,13 @@ def _keys_at(location: Location) -> list[str]:
     model: type[BaseModel] = AgentConfig
     if location[:1] == ("tools",):
         model, location = _TOOLS[location[2]], location[3:]
+    shape: Any = model
     for part in location:
-        annotation = model.model_fields[str(part)].annotation
-        assert isinstance(annotation, type)  # every section is one model, never a union of them
-        model = annotation
-    return list(model.model_fields)
+        if get_origin(shape) in {dict, list}:  # `part` is a name that the file chose, or a number
+            shape = get_args(shape)[-1]
+        else:
+            shape = cast("type[BaseModel]", shape).model_fields[str(part)].annotation
+    return list(cast("type[BaseModel]", shape).model_fields)
 
 
 def _tool_problems(tree: Any, folder: Path, unfilled: set[Location], lines: dict[Location, int]) -> list[Problem]:
@@ -214,6 +222,17 @@ def _tool_problems(tree: Any, folder: Path, unfilled: set[Location], lines: dict
         except ImportError as error:
             problems.append(Problem(str(error), _dotted(location), _line_of(location, lines)))
     return problems
+
+
+def _answer_problems(tree: Any, folder: Path, unfilled: set[Location], lines: dict[Location, int]) -> list[Problem]:
+    source: Any = tree.get("output_schema")
+    if not isinstance(source, (str, dict)) or any(path[:1] == ("output_schema",) for path in unfilled):
+        return []
+    try:
+        read_schema(cast("str | dict[str, Any]", source), folder)
+    except ValueError as error:
+        return [Problem(str(error), "output_schema", _line_of(("output_schema",), lines))]
+    return []
 
 
 def _line_of(location: Location, lines: dict[Location, int]) -> int | None:

@@ -20,6 +20,7 @@ StopReason = Literal[
     "timeout",
     "cancelled",
     "model_error",
+    "approval_required",
 ]
 
 
@@ -129,6 +130,15 @@ class ToolResult:
 
 
 @dataclass(frozen=True, slots=True)
+class ApprovalRequired:
+    """A call waits for a person; the run ends for now. `arguments` is the JSON text of the model."""
+
+    approval_id: str
+    tool: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class Text:
     """A delta of the answer, in order; the deltas of a run joined are its answer."""
 
@@ -164,4 +174,4 @@ class Finished:
     usage: Usage = field(default_factory=Usage)
 
 
-Event = RunStarted | Plan | Thought | ToolCalled | ToolResult | Text | Finished
+Event = RunStarted | Plan | Thought | ToolCalled | ToolResult | ApprovalRequired | Text | Finished

@@ -15,6 +15,7 @@ from agent_runtime.config import ServerConfig
 from agent_runtime.errors import MyAgentError, StartError
 from agent_runtime.fleet import Fleet, Overrides
 from agent_runtime.loading import AgentFile
+from agent_runtime.telemetry import Telemetry
 from discovery.contract import is_loopback
 
 _log = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ async def serve(
     allow_anonymous: bool = False,
     reload: bool = False,
     overrides: Overrides | None = None,
+    telemetry: Telemetry | None = None,
 ) -> None:
     """Serve agents until SIGINT or SIGTERM: one as its file says, several that are `shared` under their names.
 
@@ -44,7 +46,7 @@ async def serve(
     stop = _Stop()
     with _bound(server.host, server.port) as listener:
         port: int = listener.getsockname()[1]
-        async with Fleet(port=port, shared=shared, overrides=overrides or {}) as fleet:
+        async with Fleet(port=port, shared=shared, overrides=overrides or {}, telemetry=telemetry) as fleet:
             await _open(fleet, files, shared=shared)
             config = uvicorn.Config(
                 fleet,

@@ -1,0 +1,57 @@
+"""`session.ttl_days`: conversations that nobody goes on with are deleted, in the background."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+from agent_runtime.sessions.base import SessionStore
+
+_log = logging.getLogger(__name__)
+
+_INTERVAL_SECONDS = 24 * 60 * 60.0
+_PASS_SECONDS = 300  # what is left after one pass is the next one's
+_BATCH = 200  # sessions in one transaction: a turn that wants to append waits no longer than that takes
+
+
+@asynccontextmanager
+async def retention(
+    store: SessionStore,
+    agent: str,
+    ttl_days: float | None,
+    *,
+    interval_seconds: float = _INTERVAL_SECONDS,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> AsyncGenerator[None]:
+    """Delete old conversations of an agent, now and daily, until the block ends. Nothing that fails gets out."""
+    if ttl_days is None:
+        yield
+        return
+    age = timedelta(days=ttl_days)
+
+    async def daily() -> None:
+        while True:
+            await _expire(store, agent, now() - age)
+            await asyncio.sleep(interval_seconds)
+
+    task = asyncio.create_task(daily(), name=f"retention of {agent}")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task}, timeout=5)
+
+
+async def _expire(store: SessionStore, agent: str, before: datetime) -> None:
+    forgotten = 0
+    try:
+        async with asyncio.timeout(_PASS_SECONDS):
+            while found := await store.expire(agent, before=before, limit=_BATCH):
+                forgotten += found
+    except Exception as error:  # the loop must outlive whatever a store raises; the next pass tries again
+        _log.warning("%s: old sessions could not be deleted: %s: %s", agent, type(error).__name__, error)
+    if forgotten:
+        _log.info("%s: %d sessions that were older than the file allows are deleted", agent, forgotten)
