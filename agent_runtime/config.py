@@ -28,6 +28,8 @@ class FunctionToolConfig(_Section):
     """`required` makes every call wait until a person has approved it."""
     timeout_seconds: float = Field(default=60, gt=0)
     """How long one call may take before the model is told that it timed out."""
+    retries: int = Field(default=0, ge=0, le=10)
+    """How often a call that raised an exception is made again before the model is told; for calls that may repeat."""
 
 
 class ContextConfig(_Section):

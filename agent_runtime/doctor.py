@@ -48,7 +48,7 @@ async def examine(path: Path) -> list[Finding]:
     findings.append(await _model(file))
     for index, entry in enumerate(config.tools):
         findings.append(
-            await _opened(f"tools[{index}]", lambda entry=entry: tool_for(entry, file.folder), _tool_detail)
+            await _opened(f"tools[{index}]", lambda entry=entry: tool_for(entry, file.folder, file.config), _tool_detail)
         )
     remembers = PRESETS[config.agent_type].memory if config.reasoning.memory is None else config.reasoning.memory
     if remembers:

@@ -163,7 +163,7 @@ def _file_location(location: Location) -> Location:
     """Pydantic puts the tag of a chosen union member behind a tool's index; the file knows no tags."""
     if len(location) > 2 and location[0] == "tools":
         return (*location[:2], *location[3:])
-    return location
+    return location[:-1] if location[-1:] == (_KEY,) else location
 
 
 def _sentence(details: ErrorDetails, location: Location) -> str:
@@ -175,14 +175,19 @@ def _sentence(details: ErrorDetails, location: Location) -> str:
         near = difflib.get_close_matches(str(location[-1]), known, n=1)
         return "unknown key" + (f"; did you mean `{near[0]}`?" if near else f"; known are {', '.join(known)}")
     if kind == "string_pattern_mismatch":
-        return _PATTERNS.get(location[-2:], _REFERENCE if location[0] == "tools" else message)
+        where = details["loc"] if details["loc"][-1] == _KEY else location
+        known = _PATTERNS.get(where[-2:]) or _PATTERNS.get(where[-1:])
+        return known or (_REFERENCE if location[0] == "tools" else message)
     message = message.removeprefix("Value error, ").removeprefix("Input ")
     return message[0].lower() + message[1:] if message[:6] in {"Input ", "should"} else message
 
 
+_KEY = "[key]"  # what pydantic adds where the key of a map is at fault, not its value
 _REFERENCE = "must be `module:function`, such as orders:search_orders"
 _PATTERNS: dict[Location, str] = {
     ("name",): "must be lower-case letters, digits and hyphens, at most 63, such as customer-service",
+    ("agent",): "must be the name of an agent: lower-case letters, digits and hyphens, at most 63, such as billing",
+    (_KEY,): "must be letters, digits, `_` and `-`, at most 32, such as warehouse",
     ("context", "name"): "must be letters, digits, `_` and `-`, at most 64, such as search_documents",
 }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import uuid
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, cast
@@ -40,6 +41,7 @@ REMEMBERED_TASKS = 1000
 _STATES: dict[StopReason, TaskState] = {
     "cancelled": TaskState.TASK_STATE_CANCELED,
     "model_error": TaskState.TASK_STATE_FAILED,
+    "approval_required": TaskState.TASK_STATE_INPUT_REQUIRED,
 }
 
 
@@ -149,7 +151,7 @@ class _Executor(AgentExecutor):
                 self._agent, context.get_user_input(), session_id=context.context_id, owner=call.user.user_name
             )
         except CallerError as error:
-            await progress.reject(self._said(progress, error))
+            await progress.reject(self._reason(progress, error))
             return
         await progress.start_work()
         streams = call.state.get("method") in {"SendStreamingMessage", "message/stream"}
@@ -172,28 +174,35 @@ class _Executor(AgentExecutor):
                     pieces += 1
                 match events[-1]:
                     case Finished() as finished:
-                        if finished.answer and not pieces:
-                            await self._answer(progress, run, finished.answer)
-                        await progress.update_status(
-                            _STATES.get(finished.stop_reason, TaskState.TASK_STATE_COMPLETED), metadata=_facts(finished)
-                        )
+                        await self._finish(run, progress, finished, streamed=pieces > 0)
                     case Failed(error):
-                        await progress.failed(self._said(progress, error))
+                        await progress.failed(self._reason(progress, error))
                     case _:
                         pass
 
     async def _answer(self, progress: TaskUpdater, run: Run, text: str, *, append: bool = False) -> None:
         await progress.add_artifact([new_text_part(text)], artifact_id=run.run_id, name="answer", append=append)
 
-    def _said(self, progress: TaskUpdater, error: MyAgentError) -> Message:
-        text = masked(str(problem_of(error)["detail"]), self._agent.secrets)
-        return Message(
-            role=Role.ROLE_AGENT,
-            message_id=f"{progress.task_id}-error",
-            task_id=progress.task_id,
-            context_id=progress.context_id,
-            parts=[new_text_part(text)],
-        )
+    async def _finish(self, run: Run, progress: TaskUpdater, finished: Finished, *, streamed: bool) -> None:
+        state = _STATES.get(finished.stop_reason, TaskState.TASK_STATE_COMPLETED)
+        waits = state == TaskState.TASK_STATE_INPUT_REQUIRED  # then what was said is not the answer but why it waits
+        if finished.answer and not streamed and not waits:
+            await self._answer(progress, run, finished.answer)
+        message = _said(progress, finished.answer) if waits else None
+        await progress.update_status(state, message, metadata=_facts(finished))
+
+    def _reason(self, progress: TaskUpdater, error: MyAgentError) -> Message:
+        return _said(progress, masked(str(problem_of(error)["detail"]), self._agent.secrets))
+
+
+def _said(progress: TaskUpdater, text: str) -> Message:
+    return Message(
+        role=Role.ROLE_AGENT,
+        message_id=uuid.uuid4().hex,
+        task_id=progress.task_id,
+        context_id=progress.context_id,
+        parts=[new_text_part(text)],
+    )
 
 
 def _text(events: Sequence[RunEvent]) -> str:

@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from agent_runtime.agent import RunResult
 from agent_runtime.progress import Decision
+from agent_runtime.server.chat import native_words
 from agent_runtime.server.deps import Caller, CurrentAgent, CurrentRuns, owner_of, result_of
-from agent_runtime.server.sse import encoded
+from agent_runtime.server.sse import EventStream, encoded
 
 router = APIRouter(tags=["approvals"])
 
@@ -76,6 +77,7 @@ async def resolve(
 ) -> Response:
     """Decide, and wait for the answer of the run that goes on; its events are at `GET /runs/{run_id}/events` too.
 
+    With `Accept: text/event-stream` the answer is those events, as `POST /chat/stream` sends them.
     Of several who decide at the same time one is answered with the run, the others with 404.
     """
     decision = Decision(
@@ -85,6 +87,8 @@ async def resolve(
     )
     owner = owner_of(caller, user_id)
     run = await runs.begin(agent, agent.resolve(approval_id, decision, owner=owner), owner)
+    if "text/event-stream" in request.headers.get("accept", ""):
+        return EventStream(run, native_words(agent))
     return Response(encoded(await result_of(run, request)), media_type="application/json")
 
 

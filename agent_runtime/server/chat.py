@@ -72,7 +72,7 @@ async def chat_stream(body: ChatRequest, agent: CurrentAgent, runs: CurrentRuns,
     """
     owner = owner_of(caller, body.user_id)
     run = await runs.start(agent, body.message, session_id=body.session_id, owner=owner)
-    return EventStream(run, _words(agent))
+    return EventStream(run, native_words(agent))
 
 
 @router.get("/runs/{run_id}/events", response_class=StreamingResponse, responses=_EVENTS)
@@ -90,7 +90,7 @@ async def run_events(
     `Last-Event-ID` is a header, or the parameter `last_event_id` where a client cannot send headers.
     """
     run = runs.get(run_id, owner=owner_of(caller, user_id))
-    return EventStream(run, _words(agent), after=after if last_event_id is None else last_event_id)
+    return EventStream(run, native_words(agent), after=after if last_event_id is None else last_event_id)
 
 
 @router.post("/runs/{run_id}/cancel", response_model=Cancelled)
@@ -127,7 +127,9 @@ async def forget_session(session_id: str, agent: CurrentAgent, caller: Caller, u
     return Response(status_code=204)
 
 
-def _words(agent: Agent) -> Words:
+def native_words(agent: Agent) -> Words:
+    """A run's events as this face names them."""
+
     def words(number: int, event: RunEvent) -> Iterable[bytes]:
         if isinstance(event, Failed):
             failure = shown_problem(event.error, agent.secrets)

@@ -17,7 +17,16 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent_runtime.agent import Agent, RunResult
-from agent_runtime.errors import CallerError, ModelError, ModelFault, MyAgentError, SessionBusy, StoreError, UnknownApproval, UnknownRun
+from agent_runtime.errors import (
+    CallerError,
+    ModelError,
+    ModelFault,
+    MyAgentError,
+    SessionBusy,
+    StoreError,
+    UnknownApproval,
+    UnknownRun,
+)
 from agent_runtime.placeholders import masked
 from agent_runtime.runs import Run, Runs
 from agent_runtime.server.openai_errors import PATHS, Unsupported, openai_error, param_of

@@ -98,8 +98,9 @@ def _outline(reader: Any) -> list[tuple[int, str]]:
 
 _SKIPPED = frozenset({"head", "script", "style", "template", "noscript", "nav", "svg", "iframe", "button", "select"})
 _BLOCKS = frozenset(
-    "address article aside blockquote body dd details div dl dt fieldset figcaption figure footer form header hr html"
-    " li main ol p section summary table tbody tfoot thead ul".split()
+    {"address", "article", "aside", "blockquote", "body", "dd", "details", "div", "dl", "dt", "fieldset", "figcaption"}
+    | {"figure", "footer", "form", "header", "hr", "html", "li", "main", "ol", "p", "section", "summary", "table"}
+    | {"tbody", "tfoot", "thead", "ul"}
 )
 _CHARSET = re.compile(rb"""<meta[^>]+charset\s*=\s*["']?([\w.:-]+)""", re.IGNORECASE)
 

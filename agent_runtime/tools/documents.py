@@ -18,7 +18,7 @@ MAX_PASSAGE_WORDS = 180  # the embedder reads 256 word pieces; what is longer wo
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A piece of a document. `heading` is the path of headings above it; `page` counts from 1, where there are pages."""
+    """A piece of a document. `heading` is the path of headings above it; `page` counts from 1, where there are any."""
 
     source: str
     heading: str

@@ -12,15 +12,23 @@ import asyncpg
 
 from agent_runtime.errors import StartError, ToolError
 from agent_runtime.tools.documents import Passage
+from agent_runtime.tools.vector_index import Embed
 
 _log = logging.getLogger(__name__)
 
 _FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1, 2))"  # 0 and 1 are the session store's
 
+_INSERT = (
+    "INSERT INTO {} (corpus, key, source, heading, page, text, embedding)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7::text::vector) ON CONFLICT DO NOTHING"  # of another replica that began with us
+)
+
 
 class PgVectorIndex:
     """The passages of one search of one agent: `corpus` tells them from others in the same database."""
+
+    is_durable = True
 
     def __init__(self, url: str, corpus: str) -> None:
         self._url = url
@@ -57,37 +65,33 @@ class PgVectorIndex:
                     f"on its server and run CREATE EXTENSION vector as its owner ({_reason(error)})"
                 ) from error
 
-    async def fill(self, passages: Sequence[Passage], vectors: Any) -> None:
-        size = int(vectors.shape[1])
+    async def fill(self, passages: Sequence[Passage], embed: Embed) -> None:
+        size = int((await embed(passages[:1])).shape[1])
         self._table = f"context_passages_{size}"  # a column of vectors has one length
-        rows = {_key(passage): (passage, vector) for passage, vector in zip(passages, vectors, strict=True)}
+        wanted = {_key(passage): passage for passage in passages}
         try:
             async with self._locked("schema") as connection:
                 await connection.execute(_table(self._table, size))
+            known = await self._keys(self._pool)
+            new = {key: passage for key, passage in wanted.items() if key not in known}
+            vectors = await embed(list(new.values())) if new else ()
+            rows = [self._row(key, *one) for key, one in zip(new, zip(new.values(), vectors, strict=True), strict=True)]
             async with self._locked(self._corpus) as connection:
-                await self._replace(connection, rows)
+                gone = [key for key in await self._keys(connection) if key not in wanted]
+                delete = f"DELETE FROM {self._table} WHERE corpus = $1 AND key = ANY($2::bytea[])"
+                await connection.execute(delete, self._corpus, gone)
+                await connection.executemany(_INSERT.format(self._table), rows)
         except _FAILURES as error:
             raise StartError(f"the vector index in Postgres cannot be filled: {_reason(error)}") from error
+        _log.info("the vector index: %d passages, %d of them new, %d gone", len(wanted), len(new), len(gone))
 
-    async def _replace(self, connection: Any, rows: dict[bytes, tuple[Passage, Any]]) -> None:
-        """Take out what is no longer there and put in what is new; readers see the one or the other."""
-        kept = await connection.fetch(f"SELECT key FROM {self._table} WHERE corpus = $1", self._corpus)
-        known = {bytes(row[0]) for row in kept}
-        gone, new = known - rows.keys(), [key for key in rows if key not in known]
-        if gone:
-            delete = f"DELETE FROM {self._table} WHERE corpus = $1 AND key = ANY($2::bytea[])"
-            await connection.execute(delete, self._corpus, list(gone))
-        insert = (
-            f"INSERT INTO {self._table} (corpus, key, source, heading, page, text, embedding)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7::text::vector)"
-        )
-        values: list[tuple[Any, ...]] = []
-        for key in new:
-            passage, vector = rows[key]
-            texts = (_storable(passage.source), _storable(passage.heading))
-            values.append((self._corpus, key, *texts, passage.page, _storable(passage.text), _written(vector)))
-        await connection.executemany(insert, values)
-        _log.info("the vector index in Postgres: %d passages, %d of them new, %d gone", len(rows), len(new), len(gone))
+    async def _keys(self, connection: Any) -> set[bytes]:
+        rows = await connection.fetch(f"SELECT key FROM {self._table} WHERE corpus = $1", self._corpus)
+        return {bytes(row[0]) for row in rows}
+
+    def _row(self, key: bytes, passage: Passage, vector: Any) -> tuple[Any, ...]:
+        source, heading, text = map(_storable, (passage.source, passage.heading, passage.text))
+        return self._corpus, key, source, heading, passage.page, text, _written(vector)
 
     async def search(self, vector: Any, *, top_k: int, least: float) -> list[Passage]:
         query = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ from typing import Any
 from agent_runtime.config import ContextConfig
 from agent_runtime.errors import ToolError
 from agent_runtime.messages import ToolSpec
-from agent_runtime.tools.documents import read_documents
+from agent_runtime.tools.documents import Passage, read_documents
 from agent_runtime.tools.embedder import Embedder, SentenceTransformer, embedded
-from agent_runtime.tools.embedding_cache import cache_for
+from agent_runtime.tools.embedding_cache import EmbeddingCache, cache_for
 from agent_runtime.tools.vector_index import MemoryIndex, VectorIndex
 
 LEAST_SIMILARITY = 0.2  # below it a passage has nothing to do with the question
@@ -65,9 +65,14 @@ class VectorContext:
         passages = await asyncio.to_thread(read_documents, self._config.documents, self._folder)
         await self._stack.enter_async_context(self._index)
         await self._stack.enter_async_context(self._embedder)
-        cache = await asyncio.to_thread(cache_for, self._folder, self._config.documents)
-        vectors = await embedded([passage.embedded for passage in passages], self._embedder, cache)
-        await self._index.fill(passages, vectors)
+        cache = EmbeddingCache(None)
+        if not self._index.is_durable:
+            cache = await asyncio.to_thread(cache_for, self._folder, self._config.documents)
+
+        async def embed(some: Sequence[Passage]) -> Any:
+            return await embedded([passage.embedded for passage in some], self._embedder, cache)
+
+        await self._index.fill(passages, embed)
 
     async def call(self, arguments: Mapping[str, Any]) -> str:
         """The passages that fit best, best first, each under its heading and source."""

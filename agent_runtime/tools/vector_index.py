@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from agent_runtime.tools.documents import Passage
+
+# The vectors of passages: (n, d) float32, rows of unit length.
+Embed = Callable[[Sequence[Passage]], Awaitable[Any]]
 
 
 class VectorIndex(Protocol):
@@ -16,8 +19,11 @@ class VectorIndex(Protocol):
 
     async def __aexit__(self, *exc_info: object) -> None: ...
 
-    async def fill(self, passages: Sequence[Passage], vectors: Any) -> None:
-        """Hold these passages in place of all before. `vectors`: (n, d) float32, rows of unit length."""
+    is_durable: bool
+    """Whether it still has its vectors when it is opened again."""
+
+    async def fill(self, passages: Sequence[Passage], embed: Embed) -> None:
+        """Hold these passages, at least one, in place of all before; those that it does not know it has embedded."""
         ...
 
     async def search(self, vector: Any, *, top_k: int, least: float) -> list[Passage]:
@@ -27,6 +33,8 @@ class VectorIndex(Protocol):
 
 class MemoryIndex:
     """All vectors in one matrix."""
+
+    is_durable = False
 
     def __init__(self) -> None:
         self._passages: Sequence[Passage] = ()
@@ -38,8 +46,8 @@ class MemoryIndex:
     async def __aexit__(self, *exc_info: object) -> None:
         self._passages, self._vectors = (), None
 
-    async def fill(self, passages: Sequence[Passage], vectors: Any) -> None:
-        self._passages, self._vectors = passages, vectors
+    async def fill(self, passages: Sequence[Passage], embed: Embed) -> None:
+        self._passages, self._vectors = passages, await embed(passages)
 
     async def search(self, vector: Any, *, top_k: int, least: float) -> list[Passage]:
         return await asyncio.to_thread(self._ranked, vector, top_k, least)

@@ -3,9 +3,10 @@
 import { h, pretty, problemOf, span } from "./render.js";
 
 const EVERY_MS = 3000;
+const WORDS = { approve: "Approved", deny: "Denied", edit: "Approved as edited" };
 
 export class Approvals {
-  // `ask(path, options)` fetches from the agent; `decided(outcome)` hears of each decision that was taken.
+  // `ask(path, options)` fetches from the agent; `decided(response, words)` gets the stream of the run that goes on.
   constructor(element, ask, decided) {
     this.element = element;
     this.ask = ask;
@@ -59,7 +60,7 @@ export class Approvals {
     const send = async (decision) => {
       card.querySelectorAll("button").forEach((button) => (button.disabled = true));
       say("");
-      const refused = await this.send(one.id, decision);
+      const refused = await this.send(one, decision);
       card.querySelectorAll("button").forEach((button) => (button.disabled = false));
       if (refused) say(refused);
     };
@@ -77,15 +78,15 @@ export class Approvals {
     return card;
   }
 
-  async send(id, decision) {
+  async send({ id, tool }, decision) {
     try {
-      const response = await this.ask(`approvals/${encodeURIComponent(id)}`, { method: "POST", body: JSON.stringify(decision) });
+      const headers = { accept: "text/event-stream" };
+      const response = await this.ask(`approvals/${encodeURIComponent(id)}`, { method: "POST", headers, body: JSON.stringify(decision) });
       if (!response.ok) return (await problemOf(response)).words;
-      const outcome = await response.json().catch(() => ({}));
       this.cards.get(id)?.remove();
       this.cards.delete(id);
       this.element.hidden = !this.cards.size;
-      this.decided(outcome || {});
+      this.decided(response, `${WORDS[decision.decision]}: ${tool}`);
     } catch {
       return "The agent does not answer; nothing was decided. Try again.";
     }

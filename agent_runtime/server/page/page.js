@@ -94,7 +94,7 @@ async function read(response, turn, heard) {
     if (event === "run_started") started(data, turn);
     else turn.say("");
     turn.take(event, data);
-    if (event === "tool_call" && approvals.there) setTimeout(() => approvals.poll(), 200);
+    if (event === "approval_required") approvals.poll();
     scroll();
   }
 }
@@ -268,8 +268,15 @@ $("show-tools").addEventListener("click", () => showTools());
 $("new").addEventListener("click", renew);
 setInterval(() => page.running?.turn.tick(), 1000);
 
-const approvals = new Approvals($("approvals"), ask, (outcome) => {
-  if (outcome.run_id && !page.running) follow(add("(approval)", page.session), () => ask(`runs/${outcome.run_id}/events`, { signal: page.running.abort.signal }), outcome.run_id);
-});
+// After a decision the run goes on; what it then says is a turn of its own.
+async function decided(response, words) {
+  if (!(response.headers.get("content-type") || "").startsWith("text/event-stream")) return;
+  while (page.running) await pause(200);
+  const turn = add(words, page.session);
+  turn.retry = null;
+  await follow(turn, async () => response);
+}
+
+const approvals = new Approvals($("approvals"), ask, decided);
 if (matchMedia("(hover: hover)").matches) $("input").focus();
 introduce();

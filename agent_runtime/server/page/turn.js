@@ -2,8 +2,8 @@
 
 import { copy, h, markdown, parsed, plural, pretty, result, words } from "./render.js";
 
-const MARKS = { pending: "○", done: "●", failed: "■" };
-const took = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
+const MARKS = { pending: "○", done: "✓", failed: "✗" };
+const took = (ms) => (ms < 1 ? "under 1 ms" : ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
 
 export class Turn {
   constructor(message, { retry, curl }) {
@@ -35,7 +35,7 @@ export class Turn {
   }
 
   plan(steps) {
-    const line = (step) => h("li", { class: step.status }, h("span", { class: "mark", "aria-hidden": "true" }, MARKS[step.status] || "○"), ` ${step.text}`, step.status === "pending" ? null : h("span", { class: "quiet" }, ` ${step.status}`));
+    const line = (step) => h("li", { class: step.status }, h("span", { class: "mark", "aria-hidden": "true" }, MARKS[step.status] || "○"), ` ${step.text}`, h("span", { class: step.status === "failed" ? "wrong" : "unseen" }, ` ${step.status}`));
     const list = h("ol", { class: "plan" }, steps.map(line));
     if (this.planned) this.planned.replaceWith(list);
     else this.step("Plan", list);

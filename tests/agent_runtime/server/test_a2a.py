@@ -139,6 +139,17 @@ async def test_a_model_that_fails_makes_a_failed_task_with_the_reason(tmp_path: 
     assert response.task.status.message.parts[0].text == "the endpoint is away"
 
 
+@pytest.mark.parametrize("streaming", [True, False])
+async def test_a_call_that_waits_for_a_person_leaves_the_task_waiting(tmp_path: Path, streaming: bool) -> None:
+    tools = [{"function": "calculator:add", "approval": "required"}]
+    model = ScriptedModel([[called("add", '{"a": 2, "b": 3}')]])
+    async with serving(tmp_path, model, tools=tools) as http, a2a_client(http, streaming=streaming) as client:
+        last = (await sent(client, "2 + 3?"))[-1]
+    status = last.status_update.status if streaming else last.task.status
+    assert status.state == TaskState.TASK_STATE_INPUT_REQUIRED
+    assert "approval" in status.message.parts[0].text
+
+
 async def test_what_the_agent_cannot_be_asked_is_rejected_with_a_sentence(tmp_path: Path) -> None:
     async with serving(tmp_path, ScriptedModel([])) as http, a2a_client(http, streaming=False) as client:
         [empty] = await sent(client, " ")

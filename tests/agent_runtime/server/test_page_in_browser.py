@@ -220,45 +220,49 @@ class Approver:
 
     def __init__(self) -> None:
         self.pending = [PENDING]
-        self.decided: list[Any] = []
         self.status = 200
 
     async def __call__(self, route: Any) -> None:
-        if route.request.method == "GET":
-            await route.fulfill(status=self.status, json=self.pending)
-            return
-        self.decided.append(route.request.post_data_json)
-        self.pending = []
-        await route.fulfill(json={})
+        await route.fulfill(status=self.status, json=self.pending)
 
 
-async def test_a_call_that_waits_for_approval_is_a_card(tmp_path: Path) -> None:
-    approver = Approver()
-    decisions: list[tuple[list[str], Any]] = [
-        (["Approve"], {"decision": "approve"}),
-        (["Deny", "Deny the call"], {"decision": "deny", "reason": "too much"}),
-        (["Edit", "Approve as edited"], {"decision": "edit", "arguments": {"order": "A-1", "amount": 5}}),
-    ]
-    async with serving(tmp_path, ScriptedModel([])) as http, opened("about:blank") as page:
-        await page.route(ROUTE, approver)
-        for buttons, expected in decisions:
-            approver.pending = [PENDING]
-            await page.goto(str(http.base_url))
-            card = page.locator("article.approval")
+REFUND = """
+def refund(order: str, amount: float) -> str:
+    \"\"\"Pay money back.\"\"\"
+    return f"paid {amount:g} for {order}"
+"""
+
+
+async def test_a_call_that_waits_for_approval_is_a_card_and_the_run_goes_on_as_it_is_decided(tmp_path: Path) -> None:
+    replies = [[SAY.calls("refund", order="A-1", amount=620.5), f"Done {number}."] for number in range(3)]
+    model = ScriptedModel([reply for turn in replies for reply in turn])
+    tools = [{"function": "calculator:refund", "approval": "required"}]
+    choices = {
+        "Approve": ([], "Approved: refund", "paid 620.5 for A-1"),
+        "Deny": (["Deny the call"], "Denied: refund", "too much"),
+        "Edit": (["Approve as edited"], "Approved as edited: refund", "paid 5 for A-1"),
+    }
+    async with serving(tmp_path, model, code=REFUND, tools=tools) as http, opened(http.base_url) as page:
+        card = page.locator("article.approval")
+        for number, (choice, (buttons, words, result)) in enumerate(choices.items()):
+            turn = await say(page, "Refund A-1")
+            await expect(page.locator(".under").last).to_contain_text("It waits for an approval.")
             await expect(card).to_contain_text("The agent wants to call refund")
             await expect(card.locator("pre")).to_contain_text('"amount": 620.5')
-            await card.get_by_role("button", name=buttons[0], exact=True).click()
-            if expected["decision"] == "deny":
+            await card.get_by_role("button", name=choice, exact=True).click()
+            if choice == "Deny":
                 await card.get_by_label("Reason").fill("too much")
-            if expected["decision"] == "edit":
+            if choice == "Edit":
                 await card.get_by_label("Arguments as JSON").fill("{")
                 await card.get_by_role("button", name="Approve as edited").click()
                 await expect(card.get_by_role("alert")).to_contain_text("This is no JSON")
                 await card.get_by_label("Arguments as JSON").fill('{"order": "A-1", "amount": 5}')
-            for name in buttons[1:]:
+            for name in buttons:
                 await card.get_by_role("button", name=name).click()
             await expect(card).to_have_count(0)
-            assert approver.decided[-1] == expected
+            await expect(turn.locator(".question")).to_have_text(words)
+            await expect(turn.locator(".answer")).to_have_text(f"Done {number}.")
+            assert result in model.asked[-1].messages[-1].content
 
 
 async def test_there_are_no_cards_where_the_agent_has_no_such_route(tmp_path: Path) -> None:
