@@ -233,7 +233,7 @@ class AgentConfig(_Section):
     """MCP servers whose tools the agent may use, by name: the map that every MCP host uses, and a few keys more."""
     output_schema: str | dict[str, Any] | None = None
     """The JSON Schema that every answer fits: a file beside this one, or the schema itself."""
-    session: SessionConfig = SessionConfig()
+    session: SessionConfig = Field(default=SessionConfig(), validate_default=True)
     """Where conversations are kept."""
     limits: LimitsConfig = LimitsConfig()
     """What one run may use."""
@@ -249,6 +249,16 @@ class AgentConfig(_Section):
         if asked and not discovery.url:
             raise ValueError(f"needs a `url` (or MYAGENT_DISCOVERY_URL): the agent {asked[0]} is found through it")
         return discovery
+
+    @field_validator("session")
+    @classmethod
+    def _holds_indexes(cls, session: SessionConfig, known: ValidationInfo) -> SessionConfig:
+        contexts = [tool.context for tool in known.data.get("tools", ()) if isinstance(tool, ContextToolConfig)]
+        store = session.store.get_secret_value()
+        indexed = any(context.index == "pgvector" for context in contexts)
+        if indexed and not store.startswith(("postgresql://", "postgres://")):
+            raise ValueError("needs a `store` in Postgres (postgresql://…): a tool's documents have `index: pgvector`")
+        return session
 
     @field_validator("output_schema", mode="before")
     @classmethod

@@ -91,7 +91,10 @@ def _check_door(file: AgentFile, host: str, *, allow_anonymous: bool) -> None:
 
 @contextmanager
 def _bound(host: str, port: int) -> Generator[socket.socket]:
-    """A socket that has the port already, so that a taken one is known before a model is loaded."""
+    """A socket that has the port already, so that a taken one is known before a model is loaded.
+
+    Whoever asks while the agent is opened waits for it, instead of being turned away.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
@@ -101,6 +104,7 @@ def _bound(host: str, port: int) -> Generator[socket.socket]:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(address)
+            listener.listen()  # only now it is ours alone: two that start at once may both bind
         except OSError as error:
             raise StartError(
                 f"port {port} on {host} cannot be used ({error.strerror}); choose another with --port"

@@ -5,8 +5,13 @@ from collections.abc import AsyncGenerator, Generator
 from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.postgres import database_url, running_postgres
+
+# How long an example takes says more of the machine's other work than of ours.
+settings.register_profile("shared-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared-machine")
 
 OURS = ("MYAGENT_", "DISCOVERY_", "AWS_", "OPENAI_", "OLLAMA_")
 

@@ -128,6 +128,12 @@ def shown_problem(error: MyAgentError, secrets: frozenset[str]) -> dict[str, Any
     return body
 
 
+def defect(error: Exception) -> dict[str, Any]:
+    """What nobody foresaw, as the body of a problem; what it was is for the log only."""
+    _log.error("a defect of the agent", exc_info=error)
+    return problem(500, "internal_error", "the agent failed; its log says why")
+
+
 def problem(status: int, code: str, detail: str) -> dict[str, Any]:
     """The body of a problem; its hint, if any, follows from its code."""
     body: dict[str, Any] = {
@@ -193,7 +199,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def _(request: Request, error: Exception) -> JSONResponse:  # the last resort: a defect of ours
-        return _answer(request, problem(500, "internal_error", "the agent failed; its log says why"))
+        return _answer(request, defect(error))
 
 
 def _answer(request: Request, body: dict[str, Any], param: str | None = None) -> JSONResponse:

@@ -290,7 +290,7 @@ _trees = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tree=st.dictionaries(_keys, _trees, max_size=5))
 def test_whatever_stands_in_a_file_it_is_used_or_refused_with_sentences(tree: object) -> None:
     import yaml
@@ -306,7 +306,7 @@ def test_whatever_stands_in_a_file_it_is_used_or_refused_with_sentences(tree: ob
             assert error.problems  # noqa: PT017 - any other exception fails the test
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(text=st.text(st.sampled_from("name: helpr\n-[]{}&*!|>'\"%@#?$,0123456789\t\x07é"), max_size=60))
 def test_no_text_makes_the_loader_stumble(text: str) -> None:
     with TemporaryDirectory() as folder:

@@ -135,6 +135,16 @@ async def test_an_error_of_the_provider_is_a_problem_with_a_stop_reason(
     assert ("retry-after" in answer.headers) is (status == 503)
 
 
+async def test_a_defect_is_a_problem_that_tells_nothing_of_the_inside(tmp_path: Path) -> None:
+    async with serving(tmp_path, ScriptedModel([RuntimeError("inside"), RuntimeError("inside")])) as client:
+        answer = await client.post("/chat", json={"message": "hi"})
+        streamed = await client.post("/chat/stream", json={"message": "hi"})
+    assert is_problem(answer, 500, "internal_error")["detail"] == "the agent failed; its log says why"
+    number, name, data = events(streamed.text)[-1]
+    assert (number, name, data["code"]) == ("2", "failed", "internal_error")
+    assert "inside" not in answer.text + streamed.text
+
+
 async def test_no_answer_shows_a_secret_that_an_error_quotes(tmp_path: Path) -> None:
     secrets = tmp_path / "secrets.yaml"
     secrets.write_text("key: hush-hush\n")

@@ -266,6 +266,7 @@ async def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) ->
     ],
 )
 async def test_a_postgres_out_of_reach_is_one_sentence_without_the_password(tmp_path: Path, url: str) -> None:
+    pytest.importorskip("asyncpg", reason="needs the postgres extra")
     with pytest.raises(StartError) as caught:
         async with asyncio.timeout(20), store_for(url, tmp_path):
             pass
