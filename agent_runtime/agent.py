@@ -7,7 +7,6 @@ import threading
 import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,7 +15,7 @@ from agent_runtime import turns
 from agent_runtime.config import AgentConfig
 from agent_runtime.errors import CallerError
 from agent_runtime.loading import AgentFile, load
-from agent_runtime.messages import Event, Finished, Message, RunStarted, Step, StopReason, Usage
+from agent_runtime.messages import Event, Finished, Message, RunResult, RunStarted
 from agent_runtime.models import Model
 from agent_runtime.models.fallback import FallbackModel
 from agent_runtime.own_loop import OwnLoop
@@ -27,18 +26,6 @@ from agent_runtime.telemetry import Telemetry
 from agent_runtime.tools.base import Check, Tool
 
 MAX_MESSAGE_CHARACTERS = 200_000
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """One answered message. `steps` are the model's replies that called tools, with what came of them."""
-
-    run_id: str
-    session_id: str
-    answer: str
-    stop_reason: StopReason
-    steps: tuple[Step, ...] = ()
-    usage: Usage = field(default_factory=Usage)
 
 
 class Agent:

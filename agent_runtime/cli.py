@@ -41,7 +41,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="myagent", description="Run agents that are one YAML file each.")
     parser.add_argument("--version", action="version", version=f"myagent {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_use_commands(commands)
+    _add_author_commands(commands)
+    _add_stack_commands(commands)
+    return parser
 
+
+def _add_use_commands(commands: Any) -> None:
     run = _command(commands, "run", _run, "serve an agent, or a folder of them, and announce it to discovery")
     run.add_argument("--host", help="address to listen on (server.host)")
     run.add_argument("--port", type=int, help="port to listen on, 0 for a free one (server.port)")
@@ -59,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     chat.add_argument("message", nargs="?", help="one message; without it, a conversation")
     chat.add_argument("--session", metavar="ID", help="go on with this session of a stateful agent")
 
+
+def _add_author_commands(commands: Any) -> None:
     validate = _command(commands, "validate", _validate, "check an agent file and say where each value comes from")
     validate.add_argument("--json", action="store_true", help="print the result as JSON")
 
@@ -79,6 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     tape.add_argument("--record", action="store_true", help="keep the model's replies in conversations.jsonl")
     tape.add_argument("--replay", action="store_true", help="answer from conversations.jsonl: no model, no key")
 
+
+def _add_stack_commands(commands: Any) -> None:
     up = commands.add_parser(
         "up",
         help="a whole local stack: registry, portal, example agents, a model",
@@ -101,7 +111,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     discovery.set_defaults(command=_discovery)
     discovery.add_argument("arguments", nargs=argparse.REMAINDER)
-    return parser
 
 
 _UP = """\

@@ -190,7 +190,7 @@ class ServerConfig(_Section):
     cors_origins: list[str] = Field(default_factory=list)
     """Origins whose pages may call the agent, such as the portal's."""
     cancel_on_disconnect: bool = False
-    """Whether a run is cancelled when the client that follows it hangs up; else it goes on, and can be followed again."""
+    """Whether a run is cancelled when its client hangs up; else it goes on, and can be followed again."""
 
 
 class DiscoveryConfig(_Section):

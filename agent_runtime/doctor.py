@@ -47,9 +47,7 @@ async def examine(path: Path) -> list[Finding]:
     findings += [Finding(_dotted(place), True, f"from {origin}") for place, origin in file.origins.items()]
     findings.append(await _model(file))
     for index, entry in enumerate(config.tools):
-        findings.append(
-            await _opened(f"tools[{index}]", lambda entry=entry: tool_for(entry, file.folder, file.config), _tool_detail)
-        )
+        findings.append(await _opened(f"tools[{index}]", partial(tool_for, entry, file.folder, config), _tool_detail))
     remembers = PRESETS[config.agent_type].memory if config.reasoning.memory is None else config.reasoning.memory
     if remembers:
         store = config.session.store.get_secret_value()

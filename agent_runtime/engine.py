@@ -116,7 +116,7 @@ class Engine:
             yield progress.paused(tuple(history[begun:]), wait.reading.thought, wait.reading.calls, wait.pending)
         except _LimitReached as limit:
             answer = progress.said or _last_result(history) or _nothing_said(limit.reason)
-            if not progress.said:
+            if not progress.deltas:
                 yield progress.say(answer)
             history.append(Message("assistant", answer))
             yield progress.finished(limit.reason)
@@ -128,10 +128,10 @@ class Engine:
             yield await self._plan(history, progress)
             self._check_limits(progress)
         reader = self.dialect.reader(progress.replies)
-        said_before = progress.said
+        said_before = len(progress.deltas)
         async with aclosing(self._reply(history, reader, progress)) as deltas:
             async for delta in deltas:
-                if said_before and progress.said == said_before:
+                if said_before and len(progress.deltas) == said_before:
                     yield progress.say("\n\n")  # what was said before a tool call is a paragraph of its own
                 yield progress.say(delta)
         progress.replies += 1
@@ -223,7 +223,7 @@ class Engine:
             yield progress.worked(failed=any(result.is_error for result in results))
         if self._is_answer(results):
             answer = "\n\n".join(result.content for result in results)
-            yield progress.say(f"\n\n{answer}" if progress.said else answer)
+            yield progress.say(f"\n\n{answer}" if progress.deltas else answer)
             history.append(Message("assistant", answer))
             for event in progress.ended():
                 yield event

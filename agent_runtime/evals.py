@@ -21,10 +21,10 @@ from xml.etree import ElementTree
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from agent_runtime.agent import Agent, RunResult
+from agent_runtime.agent import Agent
 from agent_runtime.errors import ConfigError, ModelError, MyAgentError, Problem, StartError
 from agent_runtime.loading import load
-from agent_runtime.messages import Message, ModelChunk, ToolCall, ToolSpec, ToolUse, Usage
+from agent_runtime.messages import Message, ModelChunk, RunResult, ToolCall, ToolSpec, ToolUse, Usage
 from agent_runtime.models import Model, model_for
 
 

@@ -19,6 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 from agent_runtime.agent import Agent
 from agent_runtime.errors import MyAgentError, StartError
 from agent_runtime.loading import AgentFile, load
+from agent_runtime.runs import Runs
 from agent_runtime.server import create_app
 from agent_runtime.telemetry import Telemetry
 
@@ -54,6 +55,7 @@ class Fleet:
         self._shared = shared
         self._overrides = overrides
         self._telemetry = telemetry
+        self._runs = Runs()  # of all agents: a run goes on, and can be followed, when its agent is swapped
         self._agents: dict[str, _Served] = {}
         self._paths: dict[Path, str] = {}
         self._retiring: set[asyncio.Task[None]] = set()
@@ -64,9 +66,11 @@ class Fleet:
         return [self._agents[name].agent for name in sorted(self._agents)]
 
     async def __aenter__(self) -> Fleet:
+        await self._runs.__aenter__()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
+        await self._runs.__aexit__(None, None, None)
         for task in self._retiring:
             task.cancel()
         await asyncio.gather(*self._retiring, return_exceptions=True)
@@ -88,7 +92,7 @@ class Fleet:
         before = self._agents.pop(self._paths.get(file.path, name), None)
         self._agents[name], self._paths[file.path] = served, name
         if before is not None:
-            task = asyncio.create_task(_retire(before), name=f"retire-{name}")
+            task = asyncio.create_task(self._retire(before), name=f"retire-{name}")
             self._retiring.add(task)
             task.add_done_callback(self._retiring.discard)
         return served.agent
@@ -115,10 +119,18 @@ class Fleet:
                     failed[path] = signature
                     _log.exception("%s: the edit cannot be used, the agent before it goes on", name)
 
+    async def _retire(self, served: _Served) -> None:
+        try:
+            await served.idle.wait()
+            await self._runs.settled(served.agent)
+        finally:
+            await served.stack.aclose()
+
     async def _opened(self, file: AgentFile, signature: Signature) -> _Served:
         async with AsyncExitStack() as stack:
             agent = await stack.enter_async_context(Agent(file, telemetry=self._telemetry))
-            app = create_app(agent, port=self._port, path=f"/{file.config.name}" if self._shared else "")
+            path = f"/{file.config.name}" if self._shared else ""
+            app = create_app(agent, port=self._port, path=path, runs=self._runs)
             state = await stack.enter_async_context(app.router.lifespan_context(app))
             served = _Served(agent, app, state or {}, stack.pop_all(), signature)
             served.idle.set()
@@ -172,11 +184,6 @@ def agent_files(folder: Path) -> list[Path]:
 
 def _problem(detail: str) -> dict[str, Any]:
     return {"type": "about:blank", "title": "Not found", "status": 404, "code": "not_found", "detail": detail}
-
-
-async def _retire(served: _Served) -> None:
-    await served.idle.wait()
-    await served.stack.aclose()
 
 
 async def _answer_lifespan(receive: Receive, send: Send) -> None:

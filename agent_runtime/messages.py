@@ -175,3 +175,15 @@ class Finished:
 
 
 Event = RunStarted | Plan | Thought | ToolCalled | ToolResult | ApprovalRequired | Text | Finished
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """One answered message. `steps` are the model's replies that called tools, with what came of them."""
+
+    run_id: str
+    session_id: str
+    answer: str
+    stop_reason: StopReason
+    steps: tuple[Step, ...] = ()
+    usage: Usage = field(default_factory=Usage)

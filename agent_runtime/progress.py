@@ -76,7 +76,7 @@ class Progress:
     tool_calls: int = 0
     steps: tuple[Step, ...] = ()
     usage: Usage = field(default_factory=Usage)
-    said: str = ""
+    deltas: list[str] = field(default_factory=list[str])
     calls_seen: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
     repair: tuple[Message, ...] = ()  # a malformed reply and the hint: the model sees them once, the history never
     plan: Plan | None = None
@@ -84,8 +84,13 @@ class Progress:
     native_calls: list[ToolCall] = field(default_factory=list[ToolCall])
     decisions: Mapping[str, Decision] = field(default_factory=dict[str, Decision])  # by call id
 
+    @property
+    def said(self) -> str:
+        """All that the user was told."""
+        return "".join(self.deltas)
+
     def say(self, delta: str) -> Text:
-        self.said += delta
+        self.deltas.append(delta)
         return Text(delta)
 
     def acted(self, thought: str, called: list[ToolCalled], results: list[ToolResult]) -> None:
@@ -130,7 +135,7 @@ class Progress:
             tool_calls=paused.tool_calls,
             steps=paused.steps,
             usage=paused.usage,
-            said=paused.said,
+            deltas=[paused.said] if paused.said else [],
             plan=paused.plan,
             decisions={**paused.decisions, paused.pending.id: decision},
         )

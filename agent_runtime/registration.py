@@ -15,6 +15,7 @@ from discovery.contract import Check, Links, ModelInfo, Registration, ToolInfo, 
 
 _log = logging.getLogger(__name__)
 
+
 @asynccontextmanager
 async def announced(
     agent: Agent, port: int, path: str = "", protocols: Sequence[str] = ("chat",)

@@ -17,7 +17,7 @@ from agent_runtime.errors import StartError
 from agent_runtime.loading import AgentFile
 from agent_runtime.models import Model, model_for
 from agent_runtime.sessions import SessionStore, store_for
-from agent_runtime.sessions.retention import retention
+from agent_runtime.sessions.retention import Retention
 from agent_runtime.telemetry import Telemetry
 from agent_runtime.tools import tool_for, toolsets_for
 from agent_runtime.tools.base import Tool, Toolbox
@@ -84,7 +84,7 @@ async def open_rooms(
     store: SessionStore | None = None
     if remembers or guarded:
         store = await stack.enter_async_context(store_for(config.session.store.get_secret_value(), file.folder))
-        await stack.enter_async_context(retention(store, config.name, config.session.ttl_days))
+        await stack.enter_async_context(Retention(store, config.name, config.session.ttl_days))
     # The local model's calls are decoded under a grammar: asked for in text, it would make none.
     dialect = "native" if config.model.provider == "local" else chosen.dialect or preset.dialect
     engine = Engine(

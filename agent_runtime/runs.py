@@ -14,20 +14,19 @@ from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 
-from agent_runtime.agent import Agent, RunResult
+from agent_runtime.agent import Agent
 from agent_runtime.errors import MyAgentError, UnknownRun
 from agent_runtime.messages import (
     Event,
     Finished,
     Message,
+    RunResult,
     RunStarted,
-    Step,
     Text,
     Thought,
-    ToolCalled,
     ToolResult,
-    ToolUse,
 )
+from agent_runtime.transcript import steps_of, text_of
 
 _log = logging.getLogger(__name__)
 
@@ -51,8 +50,9 @@ RunEvent = Event | Failed
 class Run:
     """One run, under way or over. Event number 1 is RunStarted; the last one is Finished or Failed."""
 
-    def __init__(self, owner: str, *, cancel_when_left: bool = False) -> None:
+    def __init__(self, owner: str, agent: Agent | None = None, *, cancel_when_left: bool = False) -> None:
         self.owner = owner
+        self.agent = agent
         self.run_id = ""
         self.session_id = ""
         self.characters = 0
@@ -154,7 +154,7 @@ class Run:
         """End with the answer so far, unless the run is over."""
         if not self.is_over:
             self._flush()
-            self._take(Finished(_text(self._events), "cancelled", _steps(self._events)))
+            self._take(Finished(text_of(self._events), "cancelled", steps_of(self._events)))
 
     def _take(self, event: RunEvent) -> None:
         if isinstance(event, RunStarted):
@@ -233,7 +233,7 @@ class Runs:
 
     async def begin(self, agent: Agent, events: AsyncGenerator[Event, None], owner: str) -> Run:
         """The same for events that the agent has made: a run that goes on after a decision, for example."""
-        run = Run(owner, cancel_when_left=agent.config.server.cancel_on_disconnect)
+        run = Run(owner, agent, cancel_when_left=agent.config.server.cancel_on_disconnect)
         task = asyncio.create_task(run.drain(events), name="run")
         self._under_way[task] = run
         task.add_done_callback(self._ended)
@@ -255,10 +255,10 @@ class Runs:
             raise UnknownRun(f"there is no run {run_id[:64]!r}: it never was, or it is no longer remembered")
         return run
 
-    async def settled(self) -> None:
-        """Wait until nothing is under way."""
-        while self._under_way:
-            await asyncio.wait(self._under_way)
+    async def settled(self, agent: Agent | None = None) -> None:
+        """Wait until nothing is under way, or nothing of one agent."""
+        while waiting := [task for task, run in self._under_way.items() if agent in {None, run.agent}]:
+            await asyncio.wait(waiting)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         run = self._under_way.pop(task)
@@ -289,24 +289,3 @@ def _size(event: RunEvent) -> int:
             return len(event.content)
         case _:
             return 100
-
-
-def _text(events: Sequence[RunEvent]) -> str:
-    return "".join(event.delta for event in events if isinstance(event, Text))
-
-
-def _steps(events: Sequence[RunEvent]) -> tuple[Step, ...]:
-    """What was done before a run was cancelled: calls whose results are there, step by step."""
-    steps: list[Step] = []
-    thought, called, uses = "", dict[str, ToolCalled](), list[ToolUse]()
-    for event in events:
-        if isinstance(event, ToolCalled | Thought) and uses:
-            steps.append(Step(thought, tuple(uses)))
-            thought, called, uses = "", {}, []
-        if isinstance(event, Thought):
-            thought = event.text
-        elif isinstance(event, ToolCalled):
-            called[event.call_id] = event
-        elif isinstance(event, ToolResult) and (call := called.get(event.call_id)):
-            uses.append(ToolUse(event.name, call.arguments, event.content, event.is_error, event.duration_ms))
-    return (*steps, Step(thought, tuple(uses))) if uses else tuple(steps)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from agent_runtime.agent import RunResult
+from agent_runtime.messages import RunResult
 from agent_runtime.progress import Decision
 from agent_runtime.server.chat import native_words
 from agent_runtime.server.deps import Caller, CurrentAgent, CurrentRuns, owner_of, result_of

@@ -10,11 +10,12 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from agent_runtime.agent import MAX_MESSAGE_CHARACTERS, Agent, RunResult
+from agent_runtime.agent import MAX_MESSAGE_CHARACTERS, Agent
 from agent_runtime.messages import (
     ApprovalRequired,
     Finished,
     Plan,
+    RunResult,
     RunStarted,
     Text,
     Thought,

@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from agent_runtime.agent import Agent, RunResult
+from agent_runtime.agent import Agent
 from agent_runtime.errors import (
     CallerError,
     ModelError,
@@ -27,6 +27,7 @@ from agent_runtime.errors import (
     UnknownApproval,
     UnknownRun,
 )
+from agent_runtime.messages import RunResult
 from agent_runtime.placeholders import masked
 from agent_runtime.runs import Run, Runs
 from agent_runtime.server.openai_errors import PATHS, Unsupported, openai_error, param_of

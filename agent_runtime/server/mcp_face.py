@@ -79,6 +79,8 @@ class McpFace:
         request = Request(scope)
         caller_of(request, self._agent)
         _check_origin(request, self._agent)
+        if request.method != "POST":  # without sessions there is nothing to listen to and nothing to end
+            raise HTTPException(405, "this endpoint takes POST only", {"allow": "POST"})
         if self._running is None:
             self._running = asyncio.create_task(self._run(), name="mcp-face")
         await self._started.wait()

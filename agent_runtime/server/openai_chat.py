@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from agent_runtime.agent import RunResult
-from agent_runtime.messages import Finished, Message, RunStarted, StopReason, Text, Usage
+from agent_runtime.messages import Finished, Message, RunResult, RunStarted, StopReason, Text, Usage
 from agent_runtime.runs import Failed, RunEvent
 from agent_runtime.server.deps import shown_problem
 from agent_runtime.server.openai_errors import Unsupported, openai_error, refuse_unsupported
@@ -117,8 +116,8 @@ def _text_of(content: str | Sequence[dict[str, Any]] | None, place: str) -> str:
 
 
 def finish_reason(stop_reason: StopReason) -> Literal["stop", "length"]:
-    """Why the answer ended, in OpenAI's words: by itself, or at a limit of the agent's."""
-    return "stop" if stop_reason in {"finished", "cancelled"} else "length"
+    """Why the answer ended, in OpenAI's words: by itself, by somebody's word, or at a limit of the agent's."""
+    return "stop" if stop_reason in {"finished", "cancelled", "approval_required"} else "length"
 
 
 def usage_of(usage: Usage) -> dict[str, Any]:

@@ -158,7 +158,8 @@ class ResponseShape:
 
     def ended(self, answer: str, stop_reason: StopReason, usage: Usage) -> dict[str, Any]:
         """The response object of a run that gave an answer, whole or cut short at a limit."""
-        status = {"finished": "completed", "cancelled": "cancelled"}.get(stop_reason, "incomplete")
+        ended = {"finished": "completed", "approval_required": "completed", "cancelled": "cancelled"}
+        status = ended.get(stop_reason, "incomplete")
         details = {"incomplete_details": {"reason": "max_output_tokens"}} if status == "incomplete" else {}
         item = self.item("completed" if status == "completed" else "incomplete", answer)
         return self.body(status, [item], usage=_usage(usage), **details)

@@ -51,7 +51,11 @@ async def _acquired(file: Path, deadline: float) -> int:
 
 def _try(file: Path) -> int | None:
     """The descriptor of the locked file, or None: somebody has it, or removed it while we were at it."""
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    except FileNotFoundError:  # somebody has cleaned up the folder
+        file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
     if _locked(descriptor):
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), file.stat()):

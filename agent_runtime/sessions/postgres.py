@@ -27,7 +27,7 @@ from agent_runtime.sessions.base import (
     whole_turns,
 )
 from agent_runtime.sessions.postgres_locks import FAILURES, AdvisoryLocks
-from agent_runtime.sessions.turns import WAIT_SECONDS, Turns, busy
+from agent_runtime.sessions.turns import WAIT_SECONDS, Turns
 
 _SCHEMA_LOCK = 0x6D79_6167  # any fixed number: replicas that start together migrate one after the other
 
@@ -73,8 +73,6 @@ class PostgresSessions:
             try:
                 held = self._locks.held(str(key), deadline=deadline)
                 self._held[key] = await stack.enter_async_context(held)
-            except TimeoutError:
-                raise busy() from None
             except FAILURES as error:
                 raise StoreError(f"the session store in Postgres failed: {_reason(error)}") from error
             stack.callback(self._held.pop, key)

@@ -14,6 +14,8 @@ from typing import Any
 
 import asyncpg
 
+from agent_runtime.sessions.turns import busy
+
 # A connection that the server cut can show as an "internal" error of the client.
 FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 
@@ -42,7 +44,7 @@ class AdvisoryLocks:
 
     @asynccontextmanager
     async def held(self, name: str, *, deadline: float) -> AsyncGenerator[Any]:
-        """Hold a lock; yields the connection that it lives and dies with. Raises TimeoutError at the deadline."""
+        """Hold a lock; yields the connection that it lives and dies with. Raises SessionBusy at the deadline."""
         try:
             connection = await self._taken(name)
         except BaseException:
@@ -83,12 +85,18 @@ class AdvisoryLocks:
 
     @asynccontextmanager
     async def _queued(self, name: str, deadline: float) -> AsyncGenerator[Any]:
+        waiting = asyncio.timeout_at(deadline)
         async with AsyncExitStack() as stack:
-            async with asyncio.timeout_at(deadline):
-                await stack.enter_async_context(self._waiting)
-                connection = await self._connected()
-                stack.push_async_callback(_closed, connection)
-                await connection.execute(f"SELECT pg_advisory_lock({_NUMBER})", name)
+            try:
+                async with waiting:
+                    await stack.enter_async_context(self._waiting)
+                    connection = await self._connected()
+                    stack.push_async_callback(_closed, connection)
+                    await connection.execute(f"SELECT pg_advisory_lock({_NUMBER})", name)
+            except TimeoutError:
+                if waiting.expired():
+                    raise busy() from None
+                raise
             yield connection
 
     async def _connected(self) -> Any:

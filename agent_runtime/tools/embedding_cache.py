@@ -36,7 +36,7 @@ class EmbeddingCache:
             return {}
         numpy: Any = importlib.import_module("numpy")
         try:
-            with numpy.load(self._file, allow_pickle=False) as kept:
+            with self._file.open("rb") as file, numpy.load(file, allow_pickle=False) as kept:
                 keys, vectors = kept["keys"], kept["vectors"]
             if keys.shape != (len(vectors), _KEY_BYTES) or vectors.ndim != 2 or not numpy.isfinite(vectors).all():
                 raise ValueError("its parts do not fit")

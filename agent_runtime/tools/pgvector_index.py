@@ -143,4 +143,5 @@ def _storable(text: str) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    first = next(iter(str(error).splitlines()), "")  # what follows are the server's hints, line by line
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__

@@ -8,9 +8,9 @@ import pytest
 
 from agent_runtime import Agent, CallerError, ConfigError, ModelError, StartError, Usage
 from agent_runtime.agent import MAX_MESSAGE_CHARACTERS
-from agent_runtime.rooms import PRESETS
 from agent_runtime.messages import Message
 from agent_runtime.models.scripted import ScriptedModel
+from agent_runtime.rooms import PRESETS
 from tests.agent_runtime.speaking import Speaker, scripted_agent
 from tests.agents import write_agent
 

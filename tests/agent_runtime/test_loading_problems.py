@@ -177,16 +177,20 @@ async def test_an_unknown_key_is_an_error_with_its_line_and_the_key_that_was_pro
             "must be letters, digits, `_` and `-`, at most 32, such as warehouse",
         ),
         (
-            "discovery: {url: 'http://d'}\ntools: [{agent: Billing}]\n",
+            "tools: [{agent: Billing}]\n",
             "tools[0].agent",
             "must be the name of an agent: lower-case letters, digits and hyphens, at most 63, such as billing",
         ),
         (
-            "tools: [{agent: billing}]\n",
+            "discovery: {tags: [a]}\ntools: [{agent: billing}]\n",
             "discovery",
             "needs a `url` (or MYAGENT_DISCOVERY_URL): the agent billing is found through it",
         ),
-        ("agent_type: planing\n", "agent_type", "should be 'tool', 'stateful', 'react' or 'stateful_react'"),
+        (
+            "agent_type: planing\n",
+            "agent_type",
+            "should be 'tool', 'stateful', 'react', 'planning', 'stateful_react' or 'stateful_react_plan'",
+        ),
     ],
 )
 async def test_a_wrong_value_names_what_is_wanted(tmp_path: Path, text: str, path: str, message: str) -> None:
@@ -283,10 +287,13 @@ limits: "${secret:s}"
 
 _scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(string.printable, max_size=12)
 _keys = st.sampled_from(["name", "model", "tools", "server", "session", "limits", "context", "function", "provider"])
-_trees = st.recursive(
-    _scalars | st.sampled_from(["${X}", "${secret:y}", "json:dumps", "${X:-}"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_keys | st.text(max_size=5), inner, max_size=4),
-    max_leaves=12,
+_leaves = _scalars | st.sampled_from(["${X}", "${secret:y}", "json:dumps", "${X:-}"])
+_branches = st.lists(_leaves, max_size=3) | st.dictionaries(_keys | st.text(max_size=5), _leaves, max_size=4)
+_trees = (
+    _leaves
+    | _branches
+    | st.lists(_branches, max_size=3)
+    | st.dictionaries(_keys | st.text(max_size=5), _leaves | _branches, max_size=4)
 )
 
 

@@ -299,7 +299,21 @@ async def test_it_is_tried_no_more_often_than_the_file_says() -> None:
     assert len(server.asked) == 2
 
 
-@pytest.mark.parametrize("reply", [refuses(401), refuses(400), refuses(429, code="insufficient_quota")])
+HARD_QUOTA = "You exceeded your current quota, please check your plan and billing details."
+LATER = {"retry-after": "3600"}  # nobody waits so long for an answer
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        refuses(401),
+        refuses(400),
+        refuses(429, code="insufficient_quota"),
+        refuses(429, HARD_QUOTA),
+        refuses(429, headers=LATER),
+        refuses(503, headers=LATER),
+    ],
+)
 async def test_what_will_not_pass_is_not_tried_again(reply: Reply) -> None:
     async with serving_openai(reply, says("never")) as server:
         with pytest.raises(ModelError):

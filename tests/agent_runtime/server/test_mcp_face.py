@@ -102,6 +102,13 @@ async def test_keys_guard_the_face_and_part_the_callers(tmp_path: Path) -> None:
     assert [len(asked.messages) for asked in model.asked] == [1, 1]
 
 
+async def test_a_stream_that_would_stay_empty_is_not_opened(tmp_path: Path) -> None:
+    async with serving(tmp_path, ScriptedModel([])) as http:
+        answer = await http.get("/mcp", headers={"accept": "text/event-stream"})
+    is_problem(answer, 405, "http_error")
+    assert answer.headers["allow"] == "POST"
+
+
 async def test_it_answers_behind_any_name_and_not_to_the_page_of_a_stranger(tmp_path: Path) -> None:
     server = {"cors_origins": ["https://portal.example"], "public_url": "https://agents.example/helper"}
     async with serving(tmp_path, ScriptedModel([]), server=server) as http:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from shutil import rmtree
 
 import pytest
 
@@ -161,6 +162,36 @@ async def test_a_turn_whose_lock_was_lost_is_not_kept(postgres_url: str, tmp_pat
             await eventually(lost)
         async with opened.turn(KEY):
             await opened.append(KEY, [Message("user", "again"), Message("assistant", "ok")])
+
+
+async def test_a_database_that_is_gone_is_a_store_error_and_no_busy_session(
+    postgres_url: str, postgres_server: str, tmp_path: Path
+) -> None:
+    import asyncpg
+
+    async with asyncio.timeout(20), store(postgres_url, tmp_path, wait_seconds=10) as opened:
+        async with opened.turn(KEY):
+            pass
+        admin = await asyncpg.connect(postgres_server)
+        name = postgres_url.split("?")[0].rsplit("/", 1)[1]
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await admin.close()
+
+        async def refused() -> bool:
+            with pytest.raises(StoreError, match="the session store in Postgres failed: "):
+                async with opened.turn(KEY):
+                    pass
+            return True
+
+        assert await refused()
+        assert await refused()
+
+
+async def test_locks_whose_folder_was_cleaned_up_are_made_anew(tmp_path: Path) -> None:
+    async with asyncio.timeout(20), store("sqlite", tmp_path, wait_seconds=10) as opened:
+        rmtree(tmp_path / ".myagent")
+        async with opened.turn(KEY):
+            pass
 
 
 # --- real processes

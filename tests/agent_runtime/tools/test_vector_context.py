@@ -163,7 +163,7 @@ def test_without_a_place_to_write_there_is_no_cache(tmp_path: Path) -> None:
 def index(request: pytest.FixtureRequest) -> VectorIndex:
     if request.param == "memory":
         return MemoryIndex()
-    return PgVectorIndex(request.getfixturevalue("postgres_url"), "helper\nsearch\nwords")
+    return PgVectorIndex(request.getfixturevalue("pgvector_url"), "helper\nsearch\nwords")
 
 
 async def test_the_passages_that_fit_best_come_first_with_their_source(tmp_path: Path, index: VectorIndex) -> None:
@@ -205,49 +205,49 @@ async def opened(url: str, folder: Path, corpus: str, config: ContextConfig, que
         return list(asked), await context.call({"question": question})
 
 
-async def test_postgres_keeps_the_vectors_and_only_what_changed_is_embedded(tmp_path: Path, postgres_url: str) -> None:
+async def test_postgres_keeps_the_vectors_and_only_what_changed_is_embedded(tmp_path: Path, pgvector_url: str) -> None:
     config = handbook(tmp_path)
-    asked, found = await opened(postgres_url, tmp_path, "a", config, "monthly pay")
+    asked, found = await opened(pgvector_url, tmp_path, "a", config, "monthly pay")
     assert len(asked) == 3
     assert "Monthly" in found
     assert not (tmp_path / ".myagent").exists()
     handbook(tmp_path, pay_md="# Pay\nWeekly pay.\n")
-    asked, found = await opened(postgres_url, tmp_path, "a", config, "monthly pay")
+    asked, found = await opened(pgvector_url, tmp_path, "a", config, "monthly pay")
     assert asked == ["Pay\nWeekly pay."]
     assert "Weekly" in found
     assert "Monthly" not in found
 
 
-async def test_searches_that_share_a_database_do_not_see_each_other(tmp_path: Path, postgres_url: str) -> None:
+async def test_searches_that_share_a_database_do_not_see_each_other(tmp_path: Path, pgvector_url: str) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.md").write_text(f"The secret of {name}.\n")
     config = ContextConfig(documents=["a.md"])
     for name in ("a", "b", "a"):
-        _, found = await opened(postgres_url, tmp_path / name, name, config, "the secret")
+        _, found = await opened(pgvector_url, tmp_path / name, name, config, "the secret")
         assert found.endswith(f"The secret of {name}.")
 
 
-async def test_replicas_that_start_together_fill_the_index_once(tmp_path: Path, postgres_url: str) -> None:
+async def test_replicas_that_start_together_fill_the_index_once(tmp_path: Path, pgvector_url: str) -> None:
     import asyncio
 
     import asyncpg
 
     config = handbook(tmp_path)
     async with asyncio.timeout(20):
-        await asyncio.gather(*(opened(postgres_url, tmp_path, "a", config, "pay") for _ in range(4)))
-    connection = await asyncpg.connect(postgres_url)
+        await asyncio.gather(*(opened(pgvector_url, tmp_path, "a", config, "pay") for _ in range(4)))
+    connection = await asyncpg.connect(pgvector_url)
     assert await connection.fetchval("SELECT count(*) FROM context_passages_512") == 3
     await connection.close()
 
 
-async def test_a_database_that_may_not_have_the_extension_is_one_sentence(tmp_path: Path, postgres_url: str) -> None:
+async def test_a_database_that_may_not_have_the_extension_is_one_sentence(tmp_path: Path, pgvector_url: str) -> None:
     import asyncpg
 
-    connection = await asyncpg.connect(postgres_url)
+    connection = await asyncpg.connect(pgvector_url)
     await connection.execute("DROP ROLE IF EXISTS poor")
     await connection.execute("CREATE ROLE poor LOGIN")
-    index = PgVectorIndex(postgres_url.replace("://postgres", "://poor", 1), "a")
+    index = PgVectorIndex(pgvector_url.replace("://postgres", "://poor", 1), "a")
     try:
         with pytest.raises(StartError, match=r"^index: pgvector needs the extension `vector` in the database of "):
             async with VectorContext(handbook(tmp_path), tmp_path, index=index, embedder=WordEmbedder()):
@@ -259,18 +259,18 @@ async def test_a_database_that_may_not_have_the_extension_is_one_sentence(tmp_pa
 
 async def test_a_postgres_out_of_reach_is_one_sentence_without_the_password(tmp_path: Path) -> None:
     index = PgVectorIndex("postgresql://agents:hush-hush@127.0.0.1:9/agents", "a")
-    with pytest.raises(StartError, match="^the vector index in Postgres cannot be opened: ") as caught:
+    with pytest.raises(StartError, match=r"^the vector index in Postgres cannot be opened: ") as caught:
         async with VectorContext(handbook(tmp_path), tmp_path, index=index, embedder=WordEmbedder()):
             pass
     assert "hush-hush" not in str(caught.value)
 
 
-async def test_an_index_that_goes_away_is_the_models_to_read(tmp_path: Path, postgres_url: str) -> None:
+async def test_an_index_that_goes_away_is_the_models_to_read(tmp_path: Path, pgvector_url: str) -> None:
     import asyncpg
 
-    index = PgVectorIndex(postgres_url, "a")
+    index = PgVectorIndex(pgvector_url, "a")
     async with VectorContext(handbook(tmp_path), tmp_path, index=index, embedder=WordEmbedder()) as context:
-        connection = await asyncpg.connect(postgres_url)
+        connection = await asyncpg.connect(pgvector_url)
         await connection.execute("DROP TABLE context_passages_512")
         await connection.close()
         with pytest.raises(ToolError, match=r"The documents cannot be searched at the moment\."):
