@@ -195,7 +195,8 @@ class RecordingModel:
         schema: Mapping[str, Any] | None = None,
     ) -> AsyncGenerator[ModelChunk, None]:
         reply: list[ModelChunk] = []
-        async for chunk in self._model.stream(messages, tools, stop=stop, schema=schema):
+        wish: dict[str, Any] = {"schema": schema} if schema else {}
+        async for chunk in self._model.stream(messages, tools, stop=stop, **wish):
             reply.append(chunk)
             yield chunk
         line = json.dumps({"question": _fingerprint(messages, tools), "reply": [_recorded(chunk) for chunk in reply]})

@@ -37,7 +37,7 @@ async def announced(
             endpoint,
         )
     async with registered(
-        lambda: registration_of(agent, endpoint, protocols),
+        lambda: registration_of(agent, endpoint, protocols, path),
         url=discovery.url,
         token=discovery.token.get_secret_value() if discovery.token else None,
         heartbeat_seconds=discovery.heartbeat_seconds,
@@ -46,17 +46,18 @@ async def announced(
         yield state
 
 
-def registration_of(agent: Agent, endpoint: str, protocols: Sequence[str] = ("chat",)) -> Registration:
+def registration_of(agent: Agent, endpoint: str, protocols: Sequence[str] = ("chat",), path: str = "") -> Registration:
     """The payload: what is named here and nothing else, so the system prompt cannot slip in.
 
     A secret that the file's owner put into one of these texts is masked.
     """
     config = agent.config
+    public = config.server.public_url
     provider, _, name = agent.model_label.partition("/")
     payload = Registration(
         name=config.name,
         endpoint=endpoint,
-        public_endpoint=config.server.public_url,
+        public_endpoint=f"{public.rstrip('/')}{path}" if public else None,
         agent_type=config.agent_type,
         version=config.version,
         description=config.description or None,

@@ -212,8 +212,9 @@ class _ObservedModel:
     ) -> AsyncGenerator[ModelChunk, None]:
         started, usage, outcome = time.monotonic(), Usage(), "cancelled"
         span = self._telemetry.model_span(self.label)
+        wish: dict[str, Any] = {"schema": schema} if schema else {}  # a model that knows no schemas need not take any
         try:
-            async with aclosing(self._model.stream(messages, tools, stop=stop, schema=schema)) as chunks:
+            async with aclosing(self._model.stream(messages, tools, stop=stop, **wish)) as chunks:
                 async for chunk in chunks:
                     if isinstance(chunk, Usage):
                         usage = chunk

@@ -88,7 +88,7 @@ class SessionStore(Protocol):
         ...
 
     async def delete(self, key: SessionKey) -> bool:
-        """Forget the conversation and its summary; says whether there was one."""
+        """Forget the conversation, its summary and its waiting calls; says whether there was one."""
         ...
 
     async def list(self, agent: str, owner: str, *, limit: int) -> Sequence[SessionInfo]:
@@ -116,7 +116,10 @@ class SessionStore(Protocol):
         ...
 
     async def expire(self, agent: str, *, before: datetime, limit: int) -> int:
-        """Forget an agent's conversations whose last message is older, at most `limit`; says how many it forgot."""
+        """Forget an agent's conversations whose last message is older, at most `limit`, and its calls that wait longer.
+
+        Says how many conversations it forgot.
+        """
         ...
 
 

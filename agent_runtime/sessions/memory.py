@@ -70,6 +70,7 @@ class MemorySessions:
 
     async def delete(self, key: SessionKey) -> bool:
         self._summaries.pop(key, None)
+        self._approvals = {known.id: known for known in self._approvals.values() if known.key != key}
         return self._conversations.pop(key, None) is not None
 
     async def list(self, agent: str, owner: str, *, limit: int) -> Sequence[SessionInfo]:
@@ -105,6 +106,8 @@ class MemorySessions:
         return self._approvals.pop(approval_id)
 
     async def expire(self, agent: str, *, before: datetime, limit: int) -> int:
+        kept = (known for known in self._approvals.values() if known.key.agent != agent or known.created_at >= before)
+        self._approvals = {known.id: known for known in kept}
         old = [key for key, known in self._conversations.items() if key.agent == agent and known.updated_at < before]
         for key in old[:limit]:
             await self.delete(key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -131,6 +131,7 @@ class PostgresSessions:
 
     async def expire(self, agent: str, *, before: datetime, limit: int) -> int:
         async with self._translated(), self._pool.acquire() as connection, connection.transaction():
+            await connection.execute(_sql(schema.OLD_APPROVALS), agent, before.astimezone(UTC).isoformat())
             old = await connection.fetch(_sql(schema.OLD), agent, before, limit)
             for owner, session_id in old:
                 await _forget(connection, SessionKey(agent, owner, session_id))
@@ -160,6 +161,7 @@ async def _migrate(connection: Any) -> None:
 
 async def _forget(connection: Any, key: SessionKey) -> bool:
     await connection.execute(_sql(schema.DELETE_SUMMARY), *_columns(key))
+    await connection.execute(_sql(schema.DELETE_APPROVALS), *_columns(key))
     status: str = await connection.execute(_sql(schema.DELETE), *_columns(key))
     return status != "DELETE 0"
 

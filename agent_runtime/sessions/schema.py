@@ -127,6 +127,8 @@ APPEND = (
     " VALUES ({0}, {1}, {2}, {3}, {4}, {5}, {6})"
 )
 DELETE = f"DELETE FROM session_messages {OWN_SESSION}"
+DELETE_APPROVALS = f"DELETE FROM approvals {OWN_SESSION}"
+OLD_APPROVALS = "DELETE FROM approvals WHERE agent = {0} AND created_at < {1}"
 DELETE_SUMMARY = f"DELETE FROM session_summaries {OWN_SESSION}"
 LOAD_SUMMARY = f"SELECT summary, covered FROM session_summaries {OWN_SESSION}"
 SAVE_SUMMARY = (

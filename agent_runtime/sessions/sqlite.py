@@ -152,6 +152,7 @@ class SqliteSessions:
         # As the table's default writes it, so that texts compare as times do.
         moment = before.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         async with self._transaction():
+            await self._connection.execute(_sql(schema.OLD_APPROVALS), (agent, before.astimezone(UTC).isoformat()))
             old = await self._rows(schema.OLD, agent, moment, limit)
             for owner, session_id in old:
                 await self._forget(SessionKey(agent, owner, session_id))
@@ -159,6 +160,7 @@ class SqliteSessions:
 
     async def _forget(self, key: SessionKey) -> bool:
         await self._connection.execute(_sql(schema.DELETE_SUMMARY), _columns(key))
+        await self._connection.execute(_sql(schema.DELETE_APPROVALS), _columns(key))
         cursor = await self._connection.execute(_sql(schema.DELETE), _columns(key))
         return cursor.rowcount > 0
 

@@ -341,3 +341,18 @@ async def test_a_waiting_call_is_kept_until_exactly_one_takes_it(opened: Opened)
             key, "r1", "refund", '{"pounds": 20}', now,
         )  # fmt: skip
         assert [approval.id for approval in await store.approvals("helper", "ada")] == ["a2"]
+
+
+async def test_a_forgotten_conversation_and_the_passing_of_time_take_waiting_calls_with_them(opened: Opened) -> None:
+    now = datetime.now(UTC)
+    first = Approval("a1", SessionKey("helper", "ada", "s1"), "r1", "refund", "{}", "{}", now)
+    second = Approval("a2", SessionKey("helper", "ada", "s2"), "r2", "refund", "{}", "{}", now)
+    async with opened() as store:
+        for approval in (first, second):
+            await store.save_approval(approval)
+        await store.delete(first.key)
+        assert [approval.id for approval in await store.approvals("helper", "ada")] == ["a2"]
+        await store.expire("helper", before=now - timedelta(days=1), limit=10)
+        assert len(await store.approvals("helper", "ada")) == 1
+        await store.expire("helper", before=now + timedelta(days=1), limit=10)
+        assert await store.approvals("helper", "ada") == []

@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from tests.agent_runtime.tools.words import WordEmbedder
 from tests.agents import write_agent
 
 HANDBOOK = Path(__file__).parents[3] / "examples" / "handbook"
-HITS = 17  # of the 20 questions, within the first two passages
+HITS = {1: 16, 2: 18, 4: 19}  # of the 20 questions, the right section among the first so many passages, at least
 DOCUMENTS = {
     "leave.md": "# Leave\n## Annual leave\nTwenty-five days of holiday.\n## Sick leave\nCall before nine.\n",
     "pay.md": "# Pay\nMonthly, on the last working day.\n",
@@ -307,18 +308,21 @@ async def test_the_handbook_finds_the_section_that_answers_a_question(monkeypatc
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     questions = yaml.safe_load((HANDBOOK / "questions.yaml").read_text(encoding="utf-8"))
     assert len(questions) == 20
-    async with VectorContext(ContextConfig(documents=["handbook/*.md"], top_k=2), HANDBOOK) as handbook:
-        missed = [
-            f"{question['ask']}: {question['section']}"
-            for question in questions
-            if f"> {question['section']}**" not in await handbook.call({"question": question["ask"]})
-        ]
-        assert len(missed) <= len(questions) - HITS, "\n".join(missed)
+    async with VectorContext(ContextConfig(documents=["handbook/*.md"], top_k=4), HANDBOOK) as handbook:
+        places: list[int] = []
+        for question in questions:
+            found = await handbook.call({"question": question["ask"]})
+            sections = re.findall(r"^\*\*.*> (.*?)\*\* \(", found, re.MULTILINE)
+            places.append(sections.index(question["section"]) if question["section"] in sections else 99)
+        for most, least in HITS.items():
+            hits = sum(place < most for place in places)
+            print(f"among the first {most}: {hits} of {len(questions)}")
+            assert hits >= least
 
         found = await handbook.call({"question": "How many days of holiday do I get?"})
         assert found.startswith("**")
         assert "(handbook/leave.md)\n\n" in found
-        assert found.count("(handbook/") <= 2
+        assert found.count("(handbook/") <= 4
         unrelated = await handbook.call({"question": "prime numbers and their distribution"})
         assert unrelated == "Nothing in the documents fits this question."
         for wrong in ({}, {"question": ""}, {"question": 5}):
