@@ -2,7 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from agent_runtime.agent import Agent, RunResult
+from agent_runtime.agent import Agent
 from agent_runtime.errors import (
     CallerError,
     ConfigError,
@@ -13,7 +13,7 @@ from agent_runtime.errors import (
     StoreError,
     ToolError,
 )
-from agent_runtime.messages import Event, Finished, RunStarted, Text, Thought, ToolCalled, ToolResult, Usage
+from agent_runtime.messages import Event, Finished, RunResult, RunStarted, Text, Thought, ToolCalled, ToolResult, Usage
 
 try:
     __version__ = version("myagent")

@@ -3,61 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import uuid
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
-from weakref import WeakValueDictionary
+from typing import Any
 
-from agent_runtime.config import AgentConfig, AgentType
-from agent_runtime.dialects import DIALECTS
-from agent_runtime.engine import Engine
-from agent_runtime.errors import CallerError, StartError
+from agent_runtime import turns
+from agent_runtime.config import AgentConfig
+from agent_runtime.errors import CallerError
 from agent_runtime.loading import AgentFile, load
-from agent_runtime.messages import Event, Finished, Message, RunStarted, Step, StopReason, Usage
-from agent_runtime.models import Model, model_for
+from agent_runtime.messages import Event, Finished, Message, RunResult, RunStarted
+from agent_runtime.models import Model
+from agent_runtime.models.fallback import FallbackModel
 from agent_runtime.own_loop import OwnLoop
-from agent_runtime.sessions import SessionStore, store_for
-from agent_runtime.sessions.base import SessionKey
-from agent_runtime.tools import tool_for
-from agent_runtime.tools.base import Tool
-
-_log = logging.getLogger(__name__)
+from agent_runtime.progress import Decision
+from agent_runtime.rooms import Rooms, open_rooms
+from agent_runtime.sessions.base import Approval, SessionInfo, SessionKey
+from agent_runtime.telemetry import Telemetry
+from agent_runtime.tools.base import Check, Tool
 
 MAX_MESSAGE_CHARACTERS = 200_000
-
-
-@dataclass(frozen=True, slots=True)
-class Preset:
-    """What an `agent_type` stands for."""
-
-    dialect: Literal["native", "react"]
-    memory: bool
-
-
-PRESETS: Mapping[AgentType, Preset] = {
-    "tool": Preset("native", memory=False),
-    "stateful": Preset("native", memory=True),
-    "react": Preset("react", memory=False),
-    "stateful_react": Preset("react", memory=True),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """One answered message. `steps` are the model's replies that called tools, with what came of them."""
-
-    run_id: str
-    session_id: str
-    answer: str
-    stop_reason: StopReason
-    steps: tuple[Step, ...] = ()
-    usage: Usage = field(default_factory=Usage)
 
 
 class Agent:
@@ -72,6 +40,7 @@ class Agent:
         model: a model to use in place of the file's, for tests; it is opened and closed with the agent.
         environment: where the file's variables come from; the process's environment by default.
         overrides: what wins over the file, section by section: `{"server": {"port": 0}}`.
+        telemetry: the instruments that count and trace what the agent does; none by default.
     """
 
     def __init__(
@@ -81,42 +50,67 @@ class Agent:
         model: Model | None = None,
         environment: Mapping[str, str] | None = None,
         overrides: Mapping[str, Mapping[str, Any]] | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._source = config
         self._given_model = model
         self._environment = environment
         self._overrides = overrides
+        self._telemetry = telemetry
         self._lifetime: AsyncGenerator[None, None] | None = None
         self._opening: asyncio.Lock | None = None
         self._own_loop: OwnLoop | None = None
         self._starting = threading.Lock()
         self._own_session = uuid.uuid4().hex
-        self._turns: WeakValueDictionary[SessionKey, asyncio.Lock] = WeakValueDictionary()
-        self._file: AgentFile
-        self._engine: Engine
-        self._sessions: SessionStore | None = None
+        self._rooms: Rooms
 
     # --- what it is, once it is open
 
     @property
     def config(self) -> AgentConfig:
         """What the file says, with its placeholders filled."""
-        return self._file.config
+        return self._rooms.file.config
 
     @property
     def secrets(self) -> frozenset[str]:
         """Values that came from the secret source: for masking, never for showing."""
-        return self._file.secrets
+        return self._rooms.file.secrets
 
     @property
     def model_label(self) -> str:
         """Provider and name of the model that answers, such as `local/smollm2-135m`."""
-        return self._engine.model.label
+        return self._rooms.model.label
+
+    @property
+    def answering(self) -> str:
+        """The model that answered last: another one than `model_label` while a fallback stands in for it."""
+        model = self._rooms.model
+        return model.answering if isinstance(model, FallbackModel) else model.label
 
     @property
     def tools(self) -> tuple[Tool, ...]:
         """What the agent can do, in the order of the file."""
-        return tuple(self._engine.tools.values())
+        return tuple(self._rooms.toolbox.now().values())
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """The parts that may be away while the agent answers, such as MCP servers, and how each of them is."""
+        return self._rooms.toolbox.checks
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether one of those parts is away: the agent answers, and can do less than its file says."""
+        return not all(check.ok for check in self.checks)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a session's earlier turns are kept and shown to the model."""
+        return self._rooms.remembers
+
+    @property
+    def telemetry(self) -> Telemetry | None:
+        """The instruments that were given, for `/metrics`."""
+        return self._telemetry
 
     @property
     def is_open(self) -> bool:
@@ -162,30 +156,68 @@ class Agent:
         raise AssertionError("a run ends with Finished or raises")
 
     async def stream(
-        self, message: str, *, session_id: str | None = None, owner: str = ""
+        self,
+        message: str,
+        *,
+        session_id: str | None = None,
+        owner: str = "",
+        history: Sequence[Message] | None = None,
     ) -> AsyncGenerator[Event, None]:
-        """Answer one message as events: RunStarted first, Finished last. Raises as `run` does."""
+        """Answer one message as events: RunStarted first, Finished last. Raises as `run` does.
+
+        `history` stands in for what the agent remembers of the session; nothing of such a turn is remembered.
+        """
         message, session_id = _checked_message(message), _checked_session_id(session_id)
         await self._open()
-        yield RunStarted(uuid.uuid4().hex, session_id)
+        started = RunStarted(uuid.uuid4().hex, session_id)
         key = SessionKey(self.config.name, owner, session_id)
-        async with self._turn(key), aclosing(self._remembered_run(key, message)) as events:
+        events = turns.answered(self._rooms, started, key, message, history)
+        if self._telemetry:
+            events = self._telemetry.observed(self.config.name, message, events)
+        async with aclosing(events):
+            async for event in events:
+                yield event
+
+    async def approvals(self, *, owner: str = "") -> Sequence[Approval]:
+        """The calls of an owner's runs that wait for a person, the oldest first."""
+        await self._open()
+        return await self._rooms.store.approvals(self.config.name, owner) if self._rooms.store else []
+
+    async def resolve(self, approval_id: str, decision: Decision, *, owner: str = "") -> AsyncGenerator[Event, None]:
+        """Go on with the run whose call waits, as `stream` does; of many who decide, exactly one does.
+
+        Raises:
+            UnknownApproval: it never was, is somebody else's, or was decided already.
+        """
+        await self._open()
+        approval = await turns.taken(self._rooms, approval_id, owner)
+        started = RunStarted(uuid.uuid4().hex, approval.key.session_id)
+        events = turns.resumed(self._rooms, started, approval, decision)
+        if self._telemetry:
+            events = self._telemetry.observed(self.config.name, "", events)
+        async with aclosing(events):
             async for event in events:
                 yield event
 
     async def forget(self, session_id: str, *, owner: str = "") -> bool:
         """Delete a conversation; says whether there was one."""
         await self._open()
-        key = SessionKey(self.config.name, owner, session_id)
-        return await self._sessions.delete(key) if self._sessions else False
+        key = SessionKey(self.config.name, owner, _checked_session_id(session_id))
+        return await self._rooms.store.delete(key) if self._rooms.store else False
 
     async def history(self, session_id: str, *, owner: str = "") -> list[Message]:
         """What the agent remembers of a conversation, as far as the model is shown it."""
         await self._open()
-        if self._sessions is None:
+        if self._rooms.store is None:
             return []
-        key = SessionKey(self.config.name, owner, session_id)
-        return await self._sessions.load(key, limit=self.config.session.history_messages)
+        key = SessionKey(self.config.name, owner, _checked_session_id(session_id))
+        return await self._rooms.store.load(key, limit=self.config.session.history_messages)
+
+    async def sessions(self, *, owner: str = "", limit: int = 50) -> Sequence[SessionInfo]:
+        """An owner's conversations, the latest first; none where the agent remembers none."""
+        await self._open()
+        store = self._rooms.store
+        return await store.list(self.config.name, owner, limit=limit) if store else []
 
     # --- use in a script
 
@@ -235,49 +267,9 @@ class Agent:
         file = self._source
         if not isinstance(file, AgentFile):
             file = await load(file, environment=self._environment, overrides=self._overrides)
-        config = file.config
         async with AsyncExitStack() as stack:
-            _log.info("%s: opening the model", config.name)
-            model = await stack.enter_async_context(self._given_model or model_for(config.model))
-            tools = [await stack.enter_async_context(tool_for(entry, file.folder)) for entry in config.tools]
-            preset = PRESETS[config.agent_type]
-            remembers = preset.memory if config.reasoning.memory is None else config.reasoning.memory
-            self._sessions = None
-            if remembers:
-                store = store_for(config.session.store.get_secret_value(), file.folder)
-                self._sessions = await stack.enter_async_context(store)
-            dialect = DIALECTS[config.reasoning.dialect or preset.dialect]
-            self._file = file
-            self._engine = Engine(model, _by_name(tools), dialect, config.limits, config.system_prompt)
+            self._rooms = await open_rooms(file, stack, given_model=self._given_model, telemetry=self._telemetry)
             yield
-
-    @asynccontextmanager
-    async def _turn(self, key: SessionKey) -> AsyncGenerator[None]:
-        """One turn of a session at a time: the second waits, so that no history is interleaved."""
-        lock = self._turns.setdefault(key, asyncio.Lock())
-        async with lock:
-            yield
-
-    async def _remembered_run(self, key: SessionKey, message: str) -> AsyncGenerator[Event, None]:
-        history: list[Message] = []
-        if self._sessions:
-            history = await self._sessions.load(key, limit=self.config.session.history_messages)
-        known = len(history)
-        history.append(Message("user", message))
-        async with aclosing(self._engine.run(history)) as events:
-            async for event in events:
-                if isinstance(event, Finished) and self._sessions:
-                    await self._sessions.append(key, history[known:])  # before anybody reads that it is finished
-                yield event
-
-
-def _by_name(tools: list[Tool]) -> dict[str, Tool]:
-    named: dict[str, Tool] = {}
-    for tool in tools:
-        if tool.spec.name in named:
-            raise StartError(f"two tools are called {tool.spec.name}; give one of them another name")
-        named[tool.spec.name] = tool
-    return named
 
 
 def _checked_message(message: str) -> str:

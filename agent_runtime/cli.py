@@ -5,20 +5,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
 from agent_runtime import __version__
-from agent_runtime.agent import Agent
-from agent_runtime.errors import ConfigError, MyAgentError
+from agent_runtime.config import AgentConfig
+from agent_runtime.errors import ConfigError, MyAgentError, Problem
 from agent_runtime.loading import AgentFile, load
-from agent_runtime.messages import Finished, Text, Thought, ToolCalled, ToolResult
-from agent_runtime.own_loop import OwnLoop
+from agent_runtime.logs import set_up_logging
 
 EXIT_FAILED, EXIT_FILE = 1, 2
 
@@ -26,7 +24,7 @@ EXIT_FAILED, EXIT_FILE = 1, 2
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The `myagent` command. Exit status 0 is well, 2 a problem of the file or the command line, 1 anything else."""
     arguments = _parser().parse_args(argv)
-    _set_up_logging(getattr(arguments, "log_level", "warning"))
+    set_up_logging(getattr(arguments, "log_level", "warning"), getattr(arguments, "log_format", "text"))
     try:
         sys.exit(arguments.command(arguments))
     except ConfigError as error:
@@ -39,36 +37,58 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         sys.exit(130)
 
 
-def _set_up_logging(level: str) -> None:
-    logging.basicConfig(level=level.upper(), format="%(levelname)-7s %(name)s: %(message)s")
-    if level != "debug":
-        for chatty in ("httpx", "httpx2", "uvicorn", "sentence_transformers"):  # a line a request is no news
-            logging.getLogger(chatty).setLevel("WARNING")
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="myagent", description="Run agents that are one YAML file each.")
     parser.add_argument("--version", action="version", version=f"myagent {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_use_commands(commands)
+    _add_author_commands(commands)
+    _add_stack_commands(commands)
+    return parser
 
-    run = _command(commands, "run", _run, "serve an agent over HTTP and announce it to discovery")
+
+def _add_use_commands(commands: Any) -> None:
+    run = _command(commands, "run", _run, "serve an agent, or a folder of them, and announce it to discovery")
     run.add_argument("--host", help="address to listen on (server.host)")
     run.add_argument("--port", type=int, help="port to listen on, 0 for a free one (server.port)")
     run.add_argument("--service-url", help="address that other services reach it at (MYAGENT_SERVICE_URL)")
     run.add_argument("--public-url", help="address that browsers reach it at (MYAGENT_PUBLIC_URL)")
     run.add_argument("--discovery-url", help="the registry (MYAGENT_DISCOVERY_URL)")
+    run.add_argument("--reload", action="store_true", help="swap an agent in when its file or its tools are edited")
     run.add_argument(
         "--allow-anonymous", action="store_true", help="listen beyond loopback although nobody needs a key"
     )
     run.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    run.add_argument("--log-format", default="text", choices=["text", "json"], help="json: one object a line")
 
     chat = _command(commands, "chat", _chat, "talk to an agent in the terminal and see its steps")
     chat.add_argument("message", nargs="?", help="one message; without it, a conversation")
     chat.add_argument("--session", metavar="ID", help="go on with this session of a stateful agent")
 
+
+def _add_author_commands(commands: Any) -> None:
     validate = _command(commands, "validate", _validate, "check an agent file and say where each value comes from")
     validate.add_argument("--json", action="store_true", help="print the result as JSON")
 
+    schema = commands.add_parser("schema", help="print the JSON Schema of the agent file, for editors")
+    schema.set_defaults(command=_schema)
+
+    new = commands.add_parser("new", help="make a folder with an agent that runs at once")
+    new.set_defaults(command=_new)
+    new.add_argument("name", help="lower-case letters, digits and hyphens; also the folder's name")
+
+    doctor = _command(commands, "doctor", _doctor, "say what an agent file needs and whether it is there")
+    doctor.add_argument("--json", action="store_true", help="print the result as JSON")
+
+    test = _command(commands, "test", _test, "hold the conversations beside an agent file and check what comes of them")
+    test.add_argument("--conversations", metavar="FILE", help="the suite (conversations.yaml beside the agent file)")
+    test.add_argument("--junit", metavar="FILE", help="write the outcome as JUnit XML")
+    tape = test.add_mutually_exclusive_group()
+    tape.add_argument("--record", action="store_true", help="keep the model's replies in conversations.jsonl")
+    tape.add_argument("--replay", action="store_true", help="answer from conversations.jsonl: no model, no key")
+
+
+def _add_stack_commands(commands: Any) -> None:
     up = commands.add_parser(
         "up",
         help="a whole local stack: registry, portal, example agents, a model",
@@ -91,7 +111,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     discovery.set_defaults(command=_discovery)
     discovery.add_argument("arguments", nargs=argparse.REMAINDER)
-    return parser
 
 
 _UP = """\
@@ -111,13 +130,41 @@ def _command(commands: Any, name: str, function: Any, summary: str) -> argparse.
 
 def _run(arguments: argparse.Namespace) -> int:
     from agent_runtime.serving import serve
+    from agent_runtime.telemetry import traced
 
-    async def serve_file() -> None:
-        file = await load(arguments.config, overrides=_overrides(arguments, os.environ))
-        await serve(file, allow_anonymous=arguments.allow_anonymous)
+    config = Path(arguments.config)
+    shared = config.is_dir()  # several agents share one port
+    overrides = _overrides(arguments, os.environ)
 
-    asyncio.run(serve_file())
+    async def serve_files() -> None:
+        files = await _usable(config, overrides) if shared else [await load(config, overrides=overrides)]
+        with traced(os.environ) as telemetry:
+            await serve(
+                files,
+                shared=shared,
+                allow_anonymous=arguments.allow_anonymous,
+                reload=arguments.reload,
+                overrides=overrides,
+                telemetry=telemetry,
+            )
+
+    asyncio.run(serve_files())
     return 0
+
+
+async def _usable(folder: Path, overrides: dict[str, dict[str, Any]]) -> list[AgentFile]:
+    """The agents of a folder; a bad file is reported and left out."""
+    from agent_runtime.fleet import agent_files
+
+    files: list[AgentFile] = []
+    for path in await asyncio.to_thread(agent_files, folder):
+        try:
+            files.append(await load(path, overrides=overrides))
+        except ConfigError as error:
+            print(f"{error}\n{path} is left out", file=sys.stderr)
+    if not files:
+        raise ConfigError(str(folder), [Problem("holds no usable agent file: NAME.yaml, or NAME/agent.yaml")])
+    return files
 
 
 def _overrides(arguments: argparse.Namespace, environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -138,58 +185,9 @@ def _overrides(arguments: argparse.Namespace, environment: Mapping[str, str]) ->
 
 
 def _chat(arguments: argparse.Namespace) -> int:
-    agent = Agent(arguments.config)
-    loop = OwnLoop()
-    try:
-        loop.run(agent.__aenter__())
-        session = arguments.session or "terminal"
-        if arguments.message:
-            loop.run(_show(agent, arguments.message, session))
-            return 0
-        print(_dim(f"{agent.config.name} answers with {agent.model_label}; an empty line or Ctrl-D ends."))
-        while message := _asked():
-            try:
-                loop.run(_show(agent, message, session))
-            except MyAgentError as error:
-                print(f"myagent: {error}", file=sys.stderr)
-        return 0
-    finally:
-        loop.run(agent.aclose())
-        loop.close()
+    from agent_runtime.terminal import converse
 
-
-def _asked() -> str:
-    try:
-        return input("> ").strip()
-    except EOFError:
-        print()
-        return ""
-
-
-async def _show(agent: Agent, message: str, session: str) -> None:
-    """Print an answer as it comes, and the steps on the way to standard error."""
-    async with aclosing(agent.stream(message, session_id=session)) as events:
-        async for event in events:
-            match event:
-                case Thought(text):
-                    print(_dim(f"  thought  {text}"), file=sys.stderr)
-                case ToolCalled(_, name, given):
-                    print(_dim(f"  calls    {name} {json.dumps(given, ensure_ascii=False)}"), file=sys.stderr)
-                case ToolResult(_, name, content, is_error, duration_ms):
-                    size = content if is_error else f"{len(content.splitlines())} lines"
-                    print(_dim(f"  {'error' if is_error else 'result':8} {size} in {duration_ms} ms"), file=sys.stderr)
-                case Text(delta):
-                    print(delta, end="", flush=True)
-                case Finished(_, stop_reason):
-                    print()
-                    if stop_reason != "finished":
-                        print(_dim(f"  stopped  {stop_reason}"), file=sys.stderr)
-                case _:
-                    pass
-
-
-def _dim(text: str) -> str:
-    return f"\x1b[2m{text}\x1b[0m" if sys.stderr.isatty() and "NO_COLOR" not in os.environ else text
+    return converse(Path(arguments.config), arguments.message, arguments.session or "terminal")
 
 
 def _validate(arguments: argparse.Namespace) -> int:
@@ -220,6 +218,46 @@ def _print_valid(file: AgentFile) -> None:
 
 def _dotted(path: tuple[str | int, ...]) -> str:
     return ".".join(map(str, path))
+
+
+def _schema(_arguments: argparse.Namespace) -> int:
+    print(json.dumps(AgentConfig.model_json_schema(), indent=2))
+    return 0
+
+
+def _new(arguments: argparse.Namespace) -> int:
+    from agent_runtime.scaffold import create_agent
+
+    folder = create_agent(arguments.name, Path.cwd())
+    print(f"{folder.name}/agent.yaml and {folder.name}/tools.py are there. Next:")
+    print(f"  myagent chat --config {folder.name}/agent.yaml")
+    print(f"  myagent run --config {folder.name}/agent.yaml")
+    return 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from agent_runtime.doctor import examine
+
+    findings = asyncio.run(examine(Path(arguments.config)))
+    if arguments.json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        width = max(len(finding.what) for finding in findings)
+        for finding in findings:
+            print(f"  {'ok' if finding.ok else 'NO':3} {finding.what:{width}}  {finding.detail}")
+    return 0 if all(finding.ok for finding in findings) else EXIT_FAILED
+
+
+def _test(arguments: argparse.Namespace) -> int:
+    from agent_runtime.evals import hold, junit
+
+    config = Path(arguments.config)
+    suite = Path(arguments.conversations or config.with_name("conversations.yaml"))
+    tape = "record" if arguments.record else "replay" if arguments.replay else None
+    outcomes = asyncio.run(hold(config, suite, tape))
+    if arguments.junit:
+        Path(arguments.junit).write_text(junit(config.stem, outcomes), encoding="utf-8")
+    return EXIT_FAILED if any(outcome.complaints for outcome in outcomes) else 0
 
 
 def _up(arguments: argparse.Namespace) -> int:

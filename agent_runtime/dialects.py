@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from agent_runtime.messages import Message, ToolCall, ToolSpec
 
@@ -22,6 +22,7 @@ class Prompt:
     messages: Sequence[Message]
     tools: Sequence[ToolSpec] = ()
     stop: Sequence[str] = ()
+    schema: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,29 +7,29 @@ something it reads; what ends a run early is a stop reason with the best answer 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from agent_runtime.dialects import Answer, Calls, Dialect, Malformed, Reader, Reading
+from agent_runtime import planning
+from agent_runtime.allowance import left_of
+from agent_runtime.dialects import Answer, Calls, Dialect, Malformed, Prompt, Reader, Reading
 from agent_runtime.errors import ToolError
 from agent_runtime.messages import (
     Event,
     Finished,
     Message,
-    Step,
+    Plan,
     StopReason,
-    Text,
     Thought,
     ToolCall,
     ToolCalled,
     ToolResult,
-    ToolUse,
     Usage,
 )
 from agent_runtime.models.base import Model
+from agent_runtime.progress import Decision, Paused, Progress
 from agent_runtime.tools.base import Tool, parse_arguments, run_tool
 
 
@@ -48,39 +48,15 @@ class Limits(Protocol):
     def timeout_seconds(self) -> float: ...
 
 
-@dataclass(slots=True)
-class _Progress:
-    """What one run has used and said so far."""
-
-    deadline: float
-    replies: int = 0
-    tool_calls: int = 0
-    steps: tuple[Step, ...] = ()
-    usage: Usage = field(default_factory=Usage)
-    said: str = ""
-    calls_seen: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
-    repair: tuple[Message, ...] = ()  # a malformed reply and the hint: the model sees them once, the history never
-    native_calls: list[ToolCall] = field(default_factory=list[ToolCall])
-
-    def say(self, delta: str) -> Text:
-        self.said += delta
-        return Text(delta)
-
-    def acted(self, thought: str, called: list[ToolCalled], results: list[ToolResult]) -> None:
-        uses = (
-            ToolUse(call.name, call.arguments, result.content, result.is_error, result.duration_ms)
-            for call, result in zip(called, results, strict=True)
-        )
-        self.steps = (*self.steps, Step(thought, tuple(uses)))
-        self.tool_calls += len(called)
-
-    def finished(self, reason: StopReason) -> Finished:
-        return Finished(self.said, reason, self.steps, self.usage)
-
-
 class _LimitReached(Exception):
     def __init__(self, reason: StopReason) -> None:
         self.reason: StopReason = reason
+
+
+class _ApprovalNeeded(Exception):
+    def __init__(self, reading: Calls, pending: ToolCall) -> None:
+        self.reading = reading
+        self.pending = pending
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,38 +68,70 @@ class Engine:
     dialect: Dialect
     limits: Limits
     system_prompt: str = ""
+    plans: bool = False
+    guarded: frozenset[str] = frozenset()  # the tools whose every call a person must approve
 
-    async def run(self, history: list[Message]) -> AsyncGenerator[Event]:
+    async def run(self, history: list[Message]) -> AsyncGenerator[Event | Paused]:
         """Answer the user's message that `history` ends with, and append the turn to it.
 
-        The last event is Finished. Closing the iterator stops the model.
+        The last event is Finished; or Paused, where a call needs a person's approval: `resume` goes on from there.
+        Closing the iterator stops the model.
 
         Raises:
             ModelError: the provider gave no usable reply; the history is then not a whole turn.
         """
-        progress = _Progress(asyncio.get_running_loop().time() + self.limits.timeout_seconds)
+        progress = Progress(asyncio.get_running_loop().time() + self.limits.timeout_seconds)
+        async with aclosing(self._run(history, len(history) - 1, progress, None)) as events:
+            async for event in events:
+                yield event
+
+    async def resume(
+        self, history: list[Message], paused: Paused, decision: Decision
+    ) -> AsyncGenerator[Event | Paused]:
+        """Go on with a run that waited: `history` ends with its turn so far. Otherwise as `run`."""
+        deadline = asyncio.get_running_loop().time() + self.limits.timeout_seconds
+        progress = Progress.resumed(deadline, paused, decision)
+        begun = len(history) - len(paused.turn)
+        async with aclosing(self._run(history, begun, progress, Calls(paused.thought, paused.calls))) as events:
+            async for event in events:
+                yield event
+
+    async def _run(
+        self, history: list[Message], begun: int, progress: Progress, reading: Calls | None
+    ) -> AsyncGenerator[Event | Paused]:
+        """Step by step to the end.
+
+        `reading` is a reply that was read before and not acted on; `begun` is where the turn begins in the history.
+        """
         try:
             while True:
-                async with aclosing(self._step(history, progress)) as events:
+                step = self._act(history, reading, progress) if reading else self._step(history, progress)
+                reading = None
+                async with aclosing(step) as events:
                     async for event in events:
                         yield event
                         if isinstance(event, Finished):
                             return
+        except _ApprovalNeeded as wait:
+            yield progress.paused(tuple(history[begun:]), wait.reading.thought, wait.reading.calls, wait.pending)
         except _LimitReached as limit:
             answer = progress.said or _last_result(history) or _nothing_said(limit.reason)
-            if not progress.said:
+            if not progress.deltas:
                 yield progress.say(answer)
             history.append(Message("assistant", answer))
             yield progress.finished(limit.reason)
 
-    async def _step(self, history: list[Message], progress: _Progress) -> AsyncGenerator[Event]:
+    async def _step(self, history: list[Message], progress: Progress) -> AsyncGenerator[Event]:
         """One reply of the model and what follows from it."""
         self._check_limits(progress)
+        if self.plans and (progress.plan is None or progress.plan_failed):
+            yield await self._plan(history, progress)
+            self._check_limits(progress)
         reader = self.dialect.reader(progress.replies)
-        said_before = progress.said
+        said_before = len(progress.deltas)
         async with aclosing(self._reply(history, reader, progress)) as deltas:
             async for delta in deltas:
-                if said_before and progress.said == said_before:
+                if said_before and len(progress.deltas) == said_before:
                     yield progress.say("\n\n")  # what was said before a tool call is a paragraph of its own
                 yield progress.say(delta)
         progress.replies += 1
@@ -132,7 +140,8 @@ class Engine:
                 if unsent:
                     yield progress.say(unsent)
                 history.append(Message("assistant", text))
-                yield progress.finished("finished")
+                for event in progress.ended():
+                    yield event
             case Malformed(text, hint):
                 progress.repair = (Message("assistant", text), Message("user", hint))
             case Calls() as reading:
@@ -140,23 +149,45 @@ class Engine:
                     async for event in events:
                         yield event
 
-    def _check_limits(self, progress: _Progress) -> None:
+    async def _plan(self, history: list[Message], progress: Progress) -> Plan:
+        """Ask for a plan, or for the rest of one whose step failed."""
+        failed = progress.plan if progress.plan_failed else None
+        specs = [tool.spec for tool in self.tools.values()]
+        asked = planning.ask(self.system_prompt, specs, failed)
+        messages = [Message("system", asked), *planning.conversation(history)]
+        text = ""
+        async with aclosing(self._chunks(Prompt(messages), progress)) as chunks:
+            async for chunk in chunks:
+                text += chunk
+        progress.replies += 1
+        progress.plan_failed = False
+        return progress.planned(planning.read(text, failed))
+
+    def _check_limits(self, progress: Progress) -> None:
         if progress.replies >= self.limits.max_steps:
             raise _LimitReached("max_steps")
         if progress.usage.total_tokens >= self.limits.max_tokens:
             raise _LimitReached("max_tokens")
 
-    def _read(self, reader: Reader, progress: _Progress) -> Reading:
+    def _read(self, reader: Reader, progress: Progress) -> Reading:
         calls, progress.native_calls = progress.native_calls, []
         return reader.finish(calls)
 
-    async def _reply(self, history: list[Message], reader: Reader, progress: _Progress) -> AsyncGenerator[str]:
+    async def _reply(self, history: list[Message], reader: Reader, progress: Progress) -> AsyncGenerator[str]:
         """The visible text of one reply; its tool calls and usage go to `progress`."""
         specs = [tool.spec for tool in self.tools.values()]
-        prompt = self.dialect.ask(self.system_prompt, [*history, *progress.repair], specs)
+        system_prompt = planning.guided(self.system_prompt, progress.plan) if progress.plan else self.system_prompt
+        prompt = self.dialect.ask(system_prompt, [*history, *progress.repair], specs)
         progress.repair = ()
-        chunks = self.model.stream(prompt.messages, prompt.tools, stop=prompt.stop)
-        async with aclosing(chunks):
+        async with aclosing(self._chunks(prompt, progress)) as chunks:
+            async for chunk in chunks:
+                if visible := reader.feed(chunk):
+                    yield visible
+
+    async def _chunks(self, prompt: Prompt, progress: Progress) -> AsyncGenerator[str]:
+        """All text of one reply, until the run's time is over."""
+        wish: dict[str, Any] = {"schema": prompt.schema} if prompt.schema else {}
+        async with aclosing(self.model.stream(prompt.messages, prompt.tools, stop=prompt.stop, **wish)) as chunks:
             while True:
                 try:
                     async with asyncio.timeout_at(progress.deadline):
@@ -169,34 +200,61 @@ class Engine:
                     progress.native_calls.append(chunk)
                 elif isinstance(chunk, Usage):
                     progress.usage += chunk
-                elif visible := reader.feed(chunk):
-                    yield visible
+                else:
+                    yield chunk
 
-    async def _act(self, history: list[Message], reading: Calls, progress: _Progress) -> AsyncGenerator[Event]:
+    async def _act(self, history: list[Message], reading: Calls, progress: Progress) -> AsyncGenerator[Event]:
         """Run the calls of one reply at the same time; a direct answer ends the run."""
-        self._check_calls(reading.calls, progress)
-        if reading.thought and self.dialect.shows_thoughts:
-            yield Thought(reading.thought)
+        if not progress.decisions:  # else it was all said and checked before the run waited
+            self._check_calls(reading.calls, progress)
+            if reading.thought and self.dialect.shows_thoughts:
+                yield Thought(reading.thought)
+        reading, decided = self._approved(reading, progress)
         called = [ToolCalled(call.id, call.name, _shown_arguments(call)) for call in reading.calls]
         for event in called:
             yield event
-        try:
-            async with asyncio.timeout_at(progress.deadline):
-                results = await asyncio.gather(*(run_tool(self.tools, call) for call in reading.calls))
-        except TimeoutError:
-            raise _LimitReached("timeout") from None
+        results = await self._results(reading.calls, decided, progress)
         progress.acted(reading.thought, called, results)
         history.append(Message("assistant", reading.thought, reading.calls))
         for result in results:
             history.append(Message("tool", result.content, tool_call_id=result.call_id))
             yield result
+        if progress.plan:
+            yield progress.worked(failed=any(result.is_error for result in results))
         if self._is_answer(results):
             answer = "\n\n".join(result.content for result in results)
-            yield progress.say(f"\n\n{answer}" if progress.said else answer)
+            yield progress.say(f"\n\n{answer}" if progress.deltas else answer)
             history.append(Message("assistant", answer))
-            yield progress.finished("finished")
+            for event in progress.ended():
+                yield event
 
-    def _check_calls(self, calls: tuple[ToolCall, ...], progress: _Progress) -> None:
+    def _approved(self, reading: Calls, progress: Progress) -> tuple[Calls, Mapping[str, Decision]]:
+        """The calls as a person left them, and what was decided of each; raises until nothing is undecided."""
+        for call in reading.calls:
+            if call.name in self.guarded and call.id not in progress.decisions:
+                raise _ApprovalNeeded(reading, call)
+        decided, progress.decisions = progress.decisions, {}
+        return Calls(reading.thought, tuple(_edited(call, decided.get(call.id)) for call in reading.calls)), decided
+
+    async def _results(
+        self, calls: tuple[ToolCall, ...], decided: Mapping[str, Decision], progress: Progress
+    ) -> list[ToolResult]:
+        with left_of(progress.deadline, self.limits.max_tokens - progress.usage.total_tokens) as left:
+            try:
+                async with asyncio.timeout_at(progress.deadline):
+                    return await asyncio.gather(*(self._outcome(call, decided.get(call.id)) for call in calls))
+            except TimeoutError:
+                raise _LimitReached("timeout") from None
+            finally:
+                progress.usage = sum(left.spent, progress.usage)  # by agents that were asked
+
+    async def _outcome(self, call: ToolCall, decision: Decision | None) -> ToolResult:
+        if decision is not None and decision.kind == "deny":
+            reason = f": {decision.reason}" if decision.reason else "."
+            return ToolResult(call.id, call.name, f"A person refused this call{reason}", is_error=True)
+        return await run_tool(self.tools, call)
+
+    def _check_calls(self, calls: tuple[ToolCall, ...], progress: Progress) -> None:
         if progress.tool_calls + len(calls) > self.limits.max_tool_calls:
             raise _LimitReached("max_tool_calls")
         progress.calls_seen.update((call.name, call.arguments) for call in calls)
@@ -205,6 +263,12 @@ class Engine:
 
     def _is_answer(self, results: list[ToolResult]) -> bool:
         return all(not result.is_error and self.tools[result.name].direct for result in results)
+
+
+def _edited(call: ToolCall, decision: Decision | None) -> ToolCall:
+    if decision is None or decision.arguments is None:
+        return call
+    return ToolCall(call.id, call.name, decision.arguments)
 
 
 def _shown_arguments(call: ToolCall) -> Mapping[str, Any]:

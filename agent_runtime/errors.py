@@ -6,7 +6,8 @@
     ├── StoreError         the operator: the session store fails while the agent serves
     ├── ModelError         the provider of the model, or the operator who chose it
     ├── CallerError        who asked: the request cannot be served as it is
-    │   └── SessionBusy    another turn of the session is still running
+    │   ├── SessionBusy    another turn of the session is still running
+    │   └── UnknownRun     the run is not remembered, or is somebody else's
     └── ToolError          the model: the message goes back to it and the run goes on
 
 Errors hold data; which HTTP status or exit status they become is said in one table each, in the server and the CLI.
@@ -75,6 +76,14 @@ class CallerError(MyAgentError):
 
 class SessionBusy(CallerError):
     """Another turn of this session has been running for too long to wait for."""
+
+
+class UnknownRun(CallerError):
+    """There is no run of this id that the caller may see."""
+
+
+class UnknownApproval(CallerError):
+    """There is no call of that id that waits for this caller's decision."""
 
 
 class ToolError(MyAgentError):

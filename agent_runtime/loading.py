@@ -8,14 +8,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from agent_runtime import placeholders
-from agent_runtime.config import AgentConfig, ContextToolConfig, FunctionToolConfig
+from agent_runtime.answer_schema import read_schema
+from agent_runtime.config import AgentConfig, ContextToolConfig, FunctionToolConfig, RemoteAgentToolConfig
 from agent_runtime.errors import ConfigError, Problem, StartError
 from agent_runtime.placeholders import Resolution
 from agent_runtime.secret_sources import source_for
@@ -71,6 +72,7 @@ async def load(
     except ValidationError as error:
         problems += _schema_problems(error, unfilled, lines)
     problems += await asyncio.to_thread(_tool_problems, resolution.tree, path.parent, unfilled, lines)
+    problems += await asyncio.to_thread(_answer_problems, resolution.tree, path.parent, unfilled, lines)
     if problems or config is None:
         raise ConfigError(str(path), problems)
     return AgentFile(path, config, resolution.origins, resolution.secrets)
@@ -161,7 +163,7 @@ def _file_location(location: Location) -> Location:
     """Pydantic puts the tag of a chosen union member behind a tool's index; the file knows no tags."""
     if len(location) > 2 and location[0] == "tools":
         return (*location[:2], *location[3:])
-    return location
+    return location[:-1] if location[-1:] == (_KEY,) else location
 
 
 def _sentence(details: ErrorDetails, location: Location) -> str:
@@ -173,19 +175,28 @@ def _sentence(details: ErrorDetails, location: Location) -> str:
         near = difflib.get_close_matches(str(location[-1]), known, n=1)
         return "unknown key" + (f"; did you mean `{near[0]}`?" if near else f"; known are {', '.join(known)}")
     if kind == "string_pattern_mismatch":
-        return _PATTERNS.get(location[-2:], _REFERENCE if location[0] == "tools" else message)
+        where = details["loc"] if details["loc"][-1] == _KEY else location
+        known = _PATTERNS.get(where[-2:]) or _PATTERNS.get(where[-1:])
+        return known or (_REFERENCE if location[0] == "tools" else message)
     message = message.removeprefix("Value error, ").removeprefix("Input ")
     return message[0].lower() + message[1:] if message[:6] in {"Input ", "should"} else message
 
 
+_KEY = "[key]"  # what pydantic adds where the key of a map is at fault, not its value
 _REFERENCE = "must be `module:function`, such as orders:search_orders"
 _PATTERNS: dict[Location, str] = {
     ("name",): "must be lower-case letters, digits and hyphens, at most 63, such as customer-service",
+    ("agent",): "must be the name of an agent: lower-case letters, digits and hyphens, at most 63, such as billing",
+    (_KEY,): "must be letters, digits, `_` and `-`, at most 32, such as warehouse",
     ("context", "name"): "must be letters, digits, `_` and `-`, at most 64, such as search_documents",
 }
 
 
-_TOOLS: dict[str | int, type[BaseModel]] = {"function": FunctionToolConfig, "context": ContextToolConfig}
+_TOOLS: dict[str | int, type[BaseModel]] = {
+    "function": FunctionToolConfig,
+    "context": ContextToolConfig,
+    "agent": RemoteAgentToolConfig,
+}
 
 
 def _keys_at(location: Location) -> list[str]:
@@ -193,11 +204,13 @@ def _keys_at(location: Location) -> list[str]:
     model: type[BaseModel] = AgentConfig
     if location[:1] == ("tools",):
         model, location = _TOOLS[location[2]], location[3:]
+    shape: Any = model
     for part in location:
-        annotation = model.model_fields[str(part)].annotation
-        assert isinstance(annotation, type)  # every section is one model, never a union of them
-        model = annotation
-    return list(model.model_fields)
+        if get_origin(shape) in {dict, list}:  # `part` is a name that the file chose, or a number
+            shape = get_args(shape)[-1]
+        else:
+            shape = cast("type[BaseModel]", shape).model_fields[str(part)].annotation
+    return list(cast("type[BaseModel]", shape).model_fields)
 
 
 def _tool_problems(tree: Any, folder: Path, unfilled: set[Location], lines: dict[Location, int]) -> list[Problem]:
@@ -214,6 +227,17 @@ def _tool_problems(tree: Any, folder: Path, unfilled: set[Location], lines: dict
         except ImportError as error:
             problems.append(Problem(str(error), _dotted(location), _line_of(location, lines)))
     return problems
+
+
+def _answer_problems(tree: Any, folder: Path, unfilled: set[Location], lines: dict[Location, int]) -> list[Problem]:
+    source: Any = tree.get("output_schema")
+    if not isinstance(source, (str, dict)) or any(path[:1] == ("output_schema",) for path in unfilled):
+        return []
+    try:
+        read_schema(cast("str | dict[str, Any]", source), folder)
+    except ValueError as error:
+        return [Problem(str(error), "output_schema", _line_of(("output_schema",), lines))]
+    return []
 
 
 def _line_of(location: Location, lines: dict[Location, int]) -> int | None:

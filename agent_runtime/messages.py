@@ -20,6 +20,7 @@ StopReason = Literal[
     "timeout",
     "cancelled",
     "model_error",
+    "approval_required",
 ]
 
 
@@ -83,6 +84,24 @@ class RunStarted:
     session_id: str
 
 
+PlanStatus = Literal["pending", "done", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanStep:
+    """One line of a plan."""
+
+    text: str
+    status: PlanStatus = "pending"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the model means to do, as it stands now; sent again whenever a step's status or the plan itself changes."""
+
+    steps: tuple[PlanStep, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Thought:
     """What the model said to itself before it acted; never part of the answer."""
@@ -108,6 +127,15 @@ class ToolResult:
     content: str
     is_error: bool = False
     duration_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalRequired:
+    """A call waits for a person; the run ends for now. `arguments` is the JSON text of the model."""
+
+    approval_id: str
+    tool: str
+    arguments: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,4 +174,16 @@ class Finished:
     usage: Usage = field(default_factory=Usage)
 
 
-Event = RunStarted | Thought | ToolCalled | ToolResult | Text | Finished
+Event = RunStarted | Plan | Thought | ToolCalled | ToolResult | ApprovalRequired | Text | Finished
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """One answered message. `steps` are the model's replies that called tools, with what came of them."""
+
+    run_id: str
+    session_id: str
+    answer: str
+    stop_reason: StopReason
+    steps: tuple[Step, ...] = ()
+    usage: Usage = field(default_factory=Usage)

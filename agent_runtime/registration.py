@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 from agent_runtime.agent import Agent
 from agent_runtime.placeholders import masked_values
 from discovery.client import RegistrationState, registered
-from discovery.contract import Links, ModelInfo, Registration, ToolInfo, is_loopback
+from discovery.contract import Check, Links, ModelInfo, Registration, ToolInfo, is_loopback
 
 _log = logging.getLogger(__name__)
 
-PROTOCOLS = ["chat"]
-
 
 @asynccontextmanager
-async def announced(agent: Agent, port: int) -> AsyncGenerator[RegistrationState | None]:
+async def announced(
+    agent: Agent, port: int, path: str = "", protocols: Sequence[str] = ("chat",)
+) -> AsyncGenerator[RegistrationState | None]:
     """Keep a served agent registered while the block runs; None where no registry is named.
 
-    `port` is the one the server is bound to. The registry hears of the agent once that port answers.
+    `port` is the one the server is bound to, `path` where on it the agent answers, in these `protocols`. The registry
+    hears of the agent once that port answers.
     """
     discovery = agent.config.discovery
     if not discovery.url:
         yield None
         return
-    endpoint = advertised_endpoint(agent, port)
+    endpoint = advertised_endpoint(agent, port) + path
     if is_loopback(endpoint) and not is_loopback(discovery.url):
         _log.warning(
             "%s is announced at %s, which other machines cannot reach; set server.service_url or MYAGENT_SERVICE_URL",
@@ -36,7 +37,7 @@ async def announced(agent: Agent, port: int) -> AsyncGenerator[RegistrationState
             endpoint,
         )
     async with registered(
-        lambda: registration_of(agent, endpoint),
+        lambda: registration_of(agent, endpoint, protocols, path),
         url=discovery.url,
         token=discovery.token.get_secret_value() if discovery.token else None,
         heartbeat_seconds=discovery.heartbeat_seconds,
@@ -45,17 +46,18 @@ async def announced(agent: Agent, port: int) -> AsyncGenerator[RegistrationState
         yield state
 
 
-def registration_of(agent: Agent, endpoint: str) -> Registration:
+def registration_of(agent: Agent, endpoint: str, protocols: Sequence[str] = ("chat",), path: str = "") -> Registration:
     """The payload: what is named here and nothing else, so the system prompt cannot slip in.
 
     A secret that the file's owner put into one of these texts is masked.
     """
     config = agent.config
+    public = config.server.public_url
     provider, _, name = agent.model_label.partition("/")
     payload = Registration(
         name=config.name,
         endpoint=endpoint,
-        public_endpoint=config.server.public_url,
+        public_endpoint=f"{public.rstrip('/')}{path}" if public else None,
         agent_type=config.agent_type,
         version=config.version,
         description=config.description or None,
@@ -65,8 +67,14 @@ def registration_of(agent: Agent, endpoint: str) -> Registration:
         ],
         owner=config.discovery.owner,
         tags=config.discovery.tags,
-        protocols=PROTOCOLS,
-        links=Links(health=f"{endpoint}/health", docs=f"{endpoint}/docs"),
+        protocols=list(protocols),
+        status="degraded" if agent.is_degraded else "up",
+        checks=[Check(name=check.name, ok=check.ok, reason=check.reason) for check in agent.checks],
+        links=Links(
+            card=f"{endpoint}/.well-known/agent-card.json" if "a2a" in protocols else None,
+            health=f"{endpoint}/health",
+            docs=f"{endpoint}/docs",
+        ),
         model=ModelInfo(provider=provider, name=name) if name else ModelInfo(name=agent.model_label),
     )
     return Registration.model_validate(masked_values(payload.model_dump(mode="json", exclude_none=True), agent.secrets))

@@ -1,4 +1,4 @@
-"""Serve one agent until a signal says stop: bind, open, answer, announce, and all of it back in reverse."""
+"""Serve agents until a signal says stop: bind, open, answer, announce, and all of it back in reverse."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 
 import uvicorn
 
-from agent_runtime.agent import Agent
-from agent_runtime.errors import StartError
+from agent_runtime.config import ServerConfig
+from agent_runtime.errors import MyAgentError, StartError
+from agent_runtime.fleet import Fleet, Overrides
 from agent_runtime.loading import AgentFile
-from agent_runtime.server import create_app
+from agent_runtime.telemetry import Telemetry
 from discovery.contract import is_loopback
 
 _log = logging.getLogger(__name__)
@@ -22,37 +23,68 @@ _log = logging.getLogger(__name__)
 GRACEFUL_SECONDS = 5  # below the ten seconds that a container is given between SIGTERM and SIGKILL
 
 
-async def serve(file: AgentFile, *, allow_anonymous: bool = False) -> None:
-    """Serve an agent until SIGINT or SIGTERM.
+async def serve(
+    files: Sequence[AgentFile],
+    *,
+    shared: bool = False,
+    allow_anonymous: bool = False,
+    reload: bool = False,
+    overrides: Overrides | None = None,
+    telemetry: Telemetry | None = None,
+) -> None:
+    """Serve agents until SIGINT or SIGTERM: one as its file says, several that are `shared` under their names.
+
+    Where several share a port, `overrides` say which; an agent that cannot be opened is then reported and left out.
+    With `reload` an edited file is swapped in.
 
     Raises:
-        StartError: the port is taken, a part of the agent cannot be opened, or it would be open to everybody.
+        StartError: the port is taken, no agent can be opened, or one would be open to everybody.
     """
-    _check_door(file, allow_anonymous=allow_anonymous)
+    server = ServerConfig.model_validate((overrides or {}).get("server", {})) if shared else files[0].config.server
+    for file in files:
+        _check_door(file, server.host, allow_anonymous=allow_anonymous)
     stop = _Stop()
-    with _bound(file.config.server.host, file.config.server.port) as listener:
+    with _bound(server.host, server.port) as listener:
         port: int = listener.getsockname()[1]
-        async with Agent(file) as agent:
-            app = create_app(agent, port=port)
+        async with Fleet(port=port, shared=shared, overrides=overrides or {}, telemetry=telemetry) as fleet:
+            await _open(fleet, files, shared=shared)
             config = uvicorn.Config(
-                app,
+                fleet,
                 log_config=None,
                 access_log=False,
                 lifespan="on",
                 server_header=False,
                 timeout_graceful_shutdown=GRACEFUL_SECONDS,
             )
-            server = _Server(config, lambda: _print_ready(agent, port))
-            stop.then(lambda: setattr(server, "should_exit", True))
-            await server.serve(sockets=[listener])
+            uvicorn_server = _Server(config, lambda: _print_ready(fleet, server.host, port, shared=shared))
+            stop.then(lambda: setattr(uvicorn_server, "should_exit", True))
+            watching = asyncio.create_task(fleet.watch()) if reload else None
+            try:
+                await uvicorn_server.serve(sockets=[listener])
+            finally:
+                if watching:
+                    watching.cancel()
 
 
-def _check_door(file: AgentFile, *, allow_anonymous: bool) -> None:
-    server = file.config.server
-    if is_loopback(server.host) or server.api_keys or allow_anonymous:
+async def _open(fleet: Fleet, files: Sequence[AgentFile], *, shared: bool) -> None:
+    if not shared:
+        await fleet.add(files[0])
+        return
+    outcomes = await asyncio.gather(*(fleet.add(file) for file in files), return_exceptions=True)
+    for file, outcome in zip(files, outcomes, strict=True):
+        if isinstance(outcome, MyAgentError):
+            _log.error("%s is left out: %s", file.path, outcome)
+        elif isinstance(outcome, BaseException):
+            raise outcome
+    if not fleet.agents:
+        raise StartError("none of the agents could be started; the lines above say why")
+
+
+def _check_door(file: AgentFile, host: str, *, allow_anonymous: bool) -> None:
+    if is_loopback(host) or file.config.server.api_keys or allow_anonymous:
         return
     raise StartError(
-        f"{server.host} can be reached from other machines and server.api_keys is empty: add a key, "
+        f"{host} can be reached from other machines and server.api_keys of {file.path} is empty: add a key, "
         "listen on 127.0.0.1, or start with --allow-anonymous if a proxy in front does the asking"
     )
 
@@ -109,7 +141,8 @@ class _Server(uvicorn.Server):
         yield  # ours stay: uvicorn's would end the process before the agent is closed
 
 
-def _print_ready(agent: Agent, port: int) -> None:
-    host = agent.config.server.host
+def _print_ready(fleet: Fleet, host: str, port: int, *, shared: bool) -> None:
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
-    print(f"{agent.config.name} answers at http://{shown}:{port} with {agent.model_label}", flush=True)
+    for agent in fleet.agents:
+        path = f"/{agent.config.name}" if shared else ""
+        print(f"{agent.config.name} answers at http://{shown}:{port}{path} with {agent.model_label}", flush=True)

@@ -26,6 +26,8 @@ class Asked:
 
     body: dict[str, Any]
     headers: dict[str, str]
+    query: dict[str, str] = field(default_factory=dict[str, str])
+    deployment: str | None = None
 
 
 @dataclass(slots=True)
@@ -33,6 +35,8 @@ class OpenAIServer:
     """The address to use as `model.endpoint`, and what was asked there."""
 
     url: str = ""
+    resource: str = ""
+    """The address for the provider azure_openai: Azure has paths of its own."""
     asked: list[Asked] = field(default_factory=list[Asked])
     hung_up: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a client closed the connection of a `stalls` reply."""
@@ -45,15 +49,17 @@ async def serving_openai(*replies: Reply) -> AsyncGenerator[OpenAIServer]:
     app = FastAPI()
 
     @app.post("/v1/chat/completions")
-    async def _(request: Request) -> Response:
-        server.asked.append(Asked(await request.json(), dict(request.headers)))
+    @app.post("/openai/deployments/{deployment}/chat/completions")
+    async def _(request: Request, deployment: str | None = None) -> Response:
+        asked = Asked(await request.json(), dict(request.headers), dict(request.query_params), deployment)
+        server.asked.append(asked)
         reply = next(waiting, refuses(500, "the script of the test is over"))()
         if isinstance(reply, StreamingResponse):
             reply.body_iterator = _watched(reply.body_iterator, server.hung_up)
         return reply
 
     async with serve(app) as url:
-        server.url = f"{url}/v1"
+        server.url, server.resource = f"{url}/v1", url
         yield server
 
 

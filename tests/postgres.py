@@ -29,6 +29,19 @@ def running_postgres() -> Generator[str]:
             yield url
 
 
+@contextmanager
+def running_pgvector(server: str, *, has_vector: bool) -> Generator[str]:
+    """Yield the URL of a server that pgvector is installed on: this one, else the embedded build, which brings it."""
+    if has_vector:
+        yield server
+        return
+    with (
+        tempfile.TemporaryDirectory(prefix="myagent-pg-", ignore_cleanup_errors=True) as name,
+        _embedded(Path(name)) as url,
+    ):
+        yield url
+
+
 def database_url(server: str, database: str) -> str:
     """The URL of one database of a server."""
     return urlsplit(server)._replace(path=f"/{database}").geturl()

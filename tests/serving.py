@@ -29,7 +29,8 @@ class _Server(uvicorn.Server):
 async def serve(app: Any, *, host: str = "127.0.0.1", port: int = 0, **config: Any) -> AsyncGenerator[str]:
     """Serve an ASGI application and yield its base URL, like http://127.0.0.1:40123."""
     options = {"log_config": None, "access_log": False, "timeout_graceful_shutdown": 1, "lifespan": "auto"} | config
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+    # The protocol is named because asyncio leaves Nagle's algorithm on where it is 0: 40 ms a request.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         server = _Server(uvicorn.Config(app, **options))

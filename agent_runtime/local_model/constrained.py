@@ -166,7 +166,9 @@ class _Reader:
             return
         for days in days_in(self._question.text, self._today):
             for role, value in _day_values(days):
-                parameter = open_ends.pop(role, None) or (open_ends.pop("plain", None) if role == "lower" else None)
+                # "until the 24th" bounds a range where the tool has one, and names a day where it asks for a day.
+                plain = role == "lower" or days.first == days.last
+                parameter = open_ends.pop(role, None) or (open_ends.pop("plain", None) if plain else None)
                 if parameter is not None:
                     text = value.isoformat()
                     self._fill(

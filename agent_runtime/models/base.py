@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from typing import Protocol
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any, Protocol
 
 from agent_runtime.messages import Message, ModelChunk, ToolSpec
 
@@ -25,11 +25,18 @@ class Model(Protocol):
     async def __aexit__(self, *exc_info: object) -> None: ...
 
     def stream(
-        self, messages: Sequence[Message], tools: Sequence[ToolSpec] = (), *, stop: Sequence[str] = ()
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSpec] = (),
+        *,
+        stop: Sequence[str] = (),
+        schema: Mapping[str, Any] | None = None,
     ) -> AsyncGenerator[ModelChunk]:
         """Yield the reply: text deltas and whole tool calls in the order they were made, then its usage.
 
-        `stop` are strings at which the text ends (they are not part of it). Closing the iterator stops the model.
+        `stop` are strings at which the text ends (they are not part of it). `schema` is the JSON Schema of the text:
+        a wish that a provider may not know, so the text is checked by who asked; it is given only where there is one.
+        Closing the iterator stops the model.
 
         Raises:
             ModelError: the provider gave no usable reply; `fault` says whose turn it is.

@@ -90,7 +90,12 @@ class LocalModel:
             await server.close()
 
     async def stream(
-        self, messages: Sequence[Message], tools: Sequence[ToolSpec] = (), *, stop: Sequence[str] = ()
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSpec] = (),
+        *,
+        stop: Sequence[str] = (),
+        schema: Mapping[str, Any] | None = None,
     ) -> AsyncGenerator[ModelChunk, None]:
         """Yield a call where the question needs a tool, else the text of an answer; then the usage."""
         server = self._open_server()
@@ -103,6 +108,8 @@ class LocalModel:
                 yield usage
                 return
         body = {**self._asked_of(messages, tools), **self._parameters, "stop": list(stop)}
+        if schema:
+            body |= _under(schema)
         async with aclosing(server.chat(body)) as pieces:
             async for piece in pieces:
                 if piece.text:
@@ -160,14 +167,7 @@ class LocalModel:
 
     async def _decode(self, prompt: Prompt, schema: Mapping[str, Any]) -> tuple[Mapping[str, Any], Usage]:
         """A JSON object that fits the schema, as the model writes it."""
-        # Without the extension the model may fill the reply with white space.
-        compact = {**schema, "x-guidance": {"whitespace_flexible": False}}
-        body: dict[str, Any] = {
-            "messages": prompt,
-            "temperature": 0,
-            "max_tokens": _CALL_TOKENS,
-            "response_format": {"type": "json_schema", "json_schema": {"name": "reply", "schema": compact}},
-        }
+        body: dict[str, Any] = {"messages": prompt, **_under(schema)}
         text, usage = "", Usage()
         async with aclosing(self._open_server().chat(body)) as pieces:
             async for piece in pieces:
@@ -186,6 +186,17 @@ class LocalModel:
         if self._server is None:
             raise ModelError("The local model is not running: it has been closed or was never opened.")
         return self._server
+
+
+def _under(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a reply that is decoded under a schema."""
+    # Without the extension the model may fill the reply with white space.
+    compact = {**schema, "x-guidance": {"whitespace_flexible": False}}
+    return {
+        "temperature": 0,
+        "max_tokens": _CALL_TOKENS,
+        "response_format": {"type": "json_schema", "json_schema": {"name": "reply", "schema": compact}},
+    }
 
 
 def _last_call(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> tuple[ToolSpec, Mapping[str, Any]] | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from agent_runtime.errors import ModelError
 from agent_runtime.messages import Message, ModelChunk, ToolSpec
@@ -18,6 +19,7 @@ class Asked:
     messages: tuple[Message, ...]
     tools: tuple[ToolSpec, ...]
     stop: tuple[str, ...]
+    schema: Mapping[str, Any] | None = None
 
 
 class ScriptedModel:
@@ -39,10 +41,15 @@ class ScriptedModel:
         return None
 
     async def stream(
-        self, messages: Sequence[Message], tools: Sequence[ToolSpec] = (), *, stop: Sequence[str] = ()
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSpec] = (),
+        *,
+        stop: Sequence[str] = (),
+        schema: Mapping[str, Any] | None = None,
     ) -> AsyncGenerator[ModelChunk]:
         """Yield the next reply of the script."""
-        self.asked.append(Asked(tuple(messages), tuple(tools), tuple(stop)))
+        self.asked.append(Asked(tuple(messages), tuple(tools), tuple(stop), schema))
         reply = next(self._replies, None)
         if reply is None:
             raise ModelError(f"the script has {len(self.asked) - 1} replies and was asked once more")

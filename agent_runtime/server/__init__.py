@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
@@ -11,25 +11,37 @@ from starlette.middleware.cors import CORSMiddleware
 
 from agent_runtime.agent import Agent
 from agent_runtime.registration import announced
-from agent_runtime.server import chat, health
+from agent_runtime.runs import Runs
+from agent_runtime.server import approvals, chat, health, openai_api, page
 from agent_runtime.server.deps import BodyLimit, add_error_handlers
+from agent_runtime.server.late import Allowances, late_faces
 
 __all__ = ["create_app"]
 
 
-def create_app(agent: Agent, *, port: int | None = None) -> FastAPI:
+def create_app(agent: Agent, *, port: int | None = None, path: str = "", runs: Runs | None = None) -> FastAPI:
     """The application that serves an open agent.
 
     While it is served the agent is announced to discovery, at `port` where the file's own is not the one it is bound
-    to. The agent is not closed with the application: who opened it closes it.
+    to, below `path` where it shares the port with others. The agent is not closed with the application: who opened it
+    closes it. So it is with `runs` that are given, for those that must outlive the application; else it has its own.
     """
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[dict[str, Any]]:
-        async with announced(agent, port or agent.config.server.port) as registration:
-            yield {"agent": agent, "registration": registration}
+        async with AsyncExitStack() as stack:
+            # Opened first and closed last: while the registry hears the goodbye, answers may still be finished.
+            started = runs or await stack.enter_async_context(Runs())
+            for face in late:
+                stack.push_async_callback(face.aclose)
+            registration = await stack.enter_async_context(
+                announced(agent, port or agent.config.server.port, path, protocols)
+            )
+            yield {"agent": agent, "registration": registration, "runs": started}
 
     config = agent.config
+    late = late_faces(agent, path)
+    protocols = ["chat", *(face.protocol for face in late)]
     app = FastAPI(title=config.name, version=config.version, description=config.description, lifespan=lifespan)
     if config.server.cors_origins:
         app.add_middleware(
@@ -39,7 +51,13 @@ def create_app(agent: Agent, *, port: int | None = None) -> FastAPI:
             allow_headers=["authorization", "content-type", "last-event-id"],
         )
     app.add_middleware(BodyLimit)
+    app.add_middleware(Allowances)
     add_error_handlers(app)
     app.include_router(chat.router)
+    app.include_router(approvals.router)
+    app.include_router(openai_api.router)
     app.include_router(health.router)
+    app.include_router(page.router)
+    for face in late:
+        app.router.routes.extend(face.routes)
     return app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import logging
@@ -16,8 +17,20 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent_runtime.agent import Agent
-from agent_runtime.errors import CallerError, ModelError, ModelFault, MyAgentError, SessionBusy, StoreError
+from agent_runtime.errors import (
+    CallerError,
+    ModelError,
+    ModelFault,
+    MyAgentError,
+    SessionBusy,
+    StoreError,
+    UnknownApproval,
+    UnknownRun,
+)
+from agent_runtime.messages import RunResult
 from agent_runtime.placeholders import masked
+from agent_runtime.runs import Run, Runs
+from agent_runtime.server.openai_errors import PATHS, Unsupported, openai_error, param_of
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +44,9 @@ _HINTS = {
     "model_rate_limited": "Try again in a moment.",
     "model_context_overflow": "Send a shorter message, or start a new session.",
     "store_failed": "The session store is out of reach; nothing of this turn was kept. Try again later.",
+    "approval_not_found": "GET /approvals lists what waits; a decision is taken once.",
     "session_busy": "Another turn of this session is still running; try again when it has finished.",
+    "run_not_found": "Runs are remembered for some minutes, by the process that ran them; ask again for an answer.",
     "unauthorized": "Send one of the agent's keys as `Authorization: Bearer …`.",
 }
 
@@ -46,6 +61,14 @@ def agent_of(request: Request) -> Agent:
 
 
 CurrentAgent = Annotated[Agent, Depends(agent_of)]
+
+
+def runs_of(request: Request) -> Runs:
+    """The runs that this application has started."""
+    return cast("Runs", request.state.runs)
+
+
+CurrentRuns = Annotated[Runs, Depends(runs_of)]
 
 
 def caller_of(request: Request, agent: CurrentAgent) -> str:
@@ -69,10 +92,41 @@ def caller_of(request: Request, agent: CurrentAgent) -> str:
 Caller = Annotated[str, Depends(caller_of)]
 
 
+def owner_of(caller: str, user_id: str | None) -> str:
+    """Whose sessions and runs they are: the caller's key, and the user it speaks for."""
+    return f"{caller}/{user_id or ''}"
+
+
+async def result_of(run: Run, request: Request) -> RunResult:
+    """Wait for the end of a run; the client that hangs up counts as a reader who goes.
+
+    Raises:
+        MyAgentError: what the run failed with.
+    """
+    left = asyncio.create_task(_read_until_left(run, request))
+    try:
+        return await run.result()
+    finally:
+        left.cancel()
+
+
+async def _read_until_left(run: Run, request: Request) -> None:
+    with run.reading():
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+
 def problem_of(error: MyAgentError) -> dict[str, Any]:
     """An error as the body of a problem (RFC 9457), without the request's id."""
     status, code = _status_and_code(error)
     return problem(status, code, str(error))
+
+
+def shown_problem(error: MyAgentError, secrets: frozenset[str]) -> dict[str, Any]:
+    """An error as the body of a problem, without a secret that it quotes."""
+    body = problem_of(error)
+    body["detail"] = masked(body["detail"], secrets)
+    return body
 
 
 def defect(error: Exception) -> dict[str, Any]:
@@ -105,6 +159,12 @@ def _status_and_code(error: MyAgentError) -> tuple[int, str]:
             return 503, "store_failed"
         case SessionBusy():
             return 409, "session_busy"
+        case UnknownApproval():
+            return 404, "approval_not_found"
+        case UnknownRun():
+            return 404, "run_not_found"
+        case Unsupported():
+            return error.status, error.code
         case CallerError():
             return 400, "bad_request"
         case _:
@@ -116,7 +176,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(MyAgentError)
     async def _(request: Request, error: MyAgentError) -> JSONResponse:
-        return _answer(request, problem_of(error))
+        return _answer(request, problem_of(error), error.param if isinstance(error, Unsupported) else None)
 
     @app.exception_handler(Unauthorized)
     async def _(request: Request, _error: Unauthorized) -> JSONResponse:
@@ -130,7 +190,7 @@ def add_error_handlers(app: FastAPI) -> None:
             f"{'.'.join(str(part) for part in item['loc'] if part != 'body') or 'body'}: {item['msg']}"
             for item in error.errors()
         )
-        return _answer(request, problem(422, "invalid_body", "; ".join(parts)))
+        return _answer(request, problem(422, "invalid_body", "; ".join(parts)), param_of(error.errors()[0]["loc"]))
 
     @app.exception_handler(HTTPException)
     async def _(request: Request, error: HTTPException) -> JSONResponse:
@@ -143,13 +203,16 @@ def add_error_handlers(app: FastAPI) -> None:
         return _answer(request, defect(error))
 
 
-def _answer(request: Request, body: dict[str, Any]) -> JSONResponse:
+def _answer(request: Request, body: dict[str, Any], param: str | None = None) -> JSONResponse:
     request_id = request.headers.get("x-request-id", "")[:128] or uuid.uuid4().hex
     body["request_id"] = request_id
     body["detail"] = masked(body["detail"], agent_of(request).secrets)
     if body["status"] >= 500:
         _log.error("%s %s: %s (request %s)", request.method, request.url.path, body["detail"], request_id)
     headers = {"x-request-id": request_id, **({"retry-after": "5"} if body["status"] == 503 else {})}
+    if request.url.path.removeprefix(request.scope.get("root_path", "")).startswith(PATHS):
+        status, theirs = openai_error(body["status"], body["code"], body["detail"], param)
+        return JSONResponse(theirs, status, headers)
     return JSONResponse(body, body["status"], headers, media_type="application/problem+json")
 
 

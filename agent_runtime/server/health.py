@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Request
+from fastapi.responses import PlainTextResponse
 
 from agent_runtime.placeholders import masked
 from agent_runtime.server.deps import CurrentAgent
@@ -30,12 +32,14 @@ async def health(request: Request, agent: CurrentAgent) -> dict[str, Any]:
     """Who answers here and how its parts are; discovery being away does not make the agent unwell."""
     config = agent.config
     return {
-        "status": "up",
+        "status": "degraded" if agent.is_degraded else "up",
         "name": config.name,
         "version": config.version,
         "agent_type": config.agent_type,
         "model": agent.model_label,
+        "answering": agent.answering,
         "tools": [tool.spec.name for tool in agent.tools],
+        "checks": [asdict(check) for check in agent.checks],
         "discovery": _registration(request.state.registration, agent.secrets),
     }
 
@@ -48,3 +52,10 @@ def _registration(state: RegistrationState | None, secrets: frozenset[str]) -> d
         "last_success": state.last_success,
         "reason": masked(state.last_error, secrets) if state.last_error else None,
     }
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def metrics(agent: CurrentAgent) -> PlainTextResponse:
+    """What was counted, in Prometheus' text format: all agents of this process, each with its own label."""
+    rendered = agent.telemetry.rendered() if agent.telemetry else b""
+    return PlainTextResponse(rendered, media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -17,7 +17,7 @@ def store_for(url: str, folder: Path) -> SessionStore:
         StartError: the URL names no store, or its extra is not installed.
     """
     if url == "memory":
-        from agent_runtime.sessions.base import MemorySessions
+        from agent_runtime.sessions.memory import MemorySessions
 
         return MemorySessions()
     if url.startswith("sqlite:///"):

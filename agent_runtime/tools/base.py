@@ -6,10 +6,11 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-from agent_runtime.errors import ToolError
+from agent_runtime.errors import StartError, ToolError
 from agent_runtime.messages import ToolCall, ToolResult, ToolSpec
 
 _log = logging.getLogger(__name__)
@@ -44,6 +45,60 @@ class Tool(Protocol):
             ToolError: the model can mend its call; anything else that is raised is reported to it as a failure.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One part of the agent that may fail while the rest goes on, and how it is."""
+
+    name: str
+    ok: bool
+    reason: str | None = None
+
+
+class Toolset(Protocol):
+    """Tools that come and go while the agent runs, such as those of an MCP server."""
+
+    @property
+    def checks(self) -> Sequence[Check]:
+        """How each source of tools is; one that is down makes the agent degraded, not dead."""
+        ...
+
+    async def __aenter__(self) -> Toolset: ...
+
+    async def __aexit__(self, *exc_info: object) -> None: ...
+
+    def tools(self, taken: Collection[str]) -> Sequence[Tool]:
+        """What there is now; a tool whose own name is in `taken` goes by another."""
+        ...
+
+
+class Toolbox:
+    """All tools of an agent: those of its file, and what its toolsets have at the moment.
+
+    Raises:
+        StartError: two tools of the file have one name.
+    """
+
+    def __init__(self, tools: Sequence[Tool] = (), toolsets: Sequence[Toolset] = ()) -> None:
+        self._fixed: dict[str, Tool] = {}
+        self._toolsets = tuple(toolsets)
+        for tool in tools:
+            if tool.spec.name in self._fixed:
+                raise StartError(f"two tools are called {tool.spec.name}; give one of them another name")
+            self._fixed[tool.spec.name] = tool
+
+    def now(self) -> dict[str, Tool]:
+        """By name, in the order of the file; a run keeps what it began with."""
+        named = dict(self._fixed)
+        for toolset in self._toolsets:
+            named |= {tool.spec.name: tool for tool in toolset.tools(named.keys())}
+        return named
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """How every toolset's sources are."""
+        return tuple(check for toolset in self._toolsets for check in toolset.checks)
 
 
 def parse_arguments(call: ToolCall) -> dict[str, Any]:

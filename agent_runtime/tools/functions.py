@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import logging
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -20,15 +21,23 @@ from pydantic_core import to_json
 from agent_runtime.errors import ToolError
 from agent_runtime.messages import ToolSpec
 
+_log = logging.getLogger(__name__)
+
 Function = Callable[..., Any]
 _PREFIX = "argument_"  # a parameter may be called `copy` or `schema`, which pydantic has methods for
 
 
 class FunctionTool:
-    """One function. Synchronous ones run in a thread, asynchronous ones are awaited."""
+    """One function. Synchronous ones run in a thread, asynchronous ones are awaited.
 
-    def __init__(self, function: Function, *, direct: bool = False, timeout_seconds: float = 60) -> None:
+    A call that raises is made again up to `retries` times, within the one time-out; ToolError is the model's to mend.
+    """
+
+    def __init__(
+        self, function: Function, *, direct: bool = False, timeout_seconds: float = 60, retries: int = 0
+    ) -> None:
         self._function = function
+        self._retries = retries
         self._arguments = _arguments_model(function)
         self.direct = direct
         self.timeout_seconds = timeout_seconds
@@ -47,6 +56,16 @@ class FunctionTool:
         except ValidationError as error:
             raise ToolError(_complaint(error)) from None
         values = {field.removeprefix(_PREFIX): getattr(checked, field) for field in checked.model_fields_set}
+        for left in range(self._retries, 0, -1):
+            try:
+                return await self._called(values)
+            except ToolError:
+                raise
+            except Exception as error:  # a tool is foreign code: whatever it raises may pass
+                _log.info("%s failed (%s); %d tries are left", self.spec.name, type(error).__name__, left)
+        return await self._called(values)
+
+    async def _called(self, values: Mapping[str, Any]) -> str:
         if inspect.iscoroutinefunction(self._function):
             return _written(await self._function(**values))
         return _written(await asyncio.to_thread(self._function, **values))
@@ -79,8 +98,9 @@ def _module(name: str, folder: Path) -> ModuleType:
     file = folder.resolve() / Path(*name.split(".")).with_suffix(".py")
     if not file.is_file():
         return importlib.import_module(name)
-    # Two agents of one process may each have an orders.py: each gets a name of its own.
-    unique = f"_myagent_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}_{file.stem}"
+    # Two agents of one process may each have an orders.py, and an edited one is another module than it was before.
+    identity = f"{file} {file.stat().st_mtime_ns}"
+    unique = f"_myagent_{hashlib.sha256(identity.encode()).hexdigest()[:12]}_{file.stem}"
     if unique in sys.modules:
         return sys.modules[unique]
     if str(file.parent) not in sys.path:

@@ -1,12 +1,13 @@
 """The two dialects as a model speaks them, so that one test serves both."""
 
+import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
 
 from agent_runtime import Agent, Event, Finished, Text
-from agent_runtime.messages import ModelChunk, ToolCall, Usage
+from agent_runtime.messages import Message, ModelChunk, ToolCall, ToolSpec, Usage
 from agent_runtime.models.scripted import Reply, ScriptedModel
 from tests.agents import TOOLS, write_agent
 
@@ -35,6 +36,27 @@ class Speaker:
     def answers(self, text: str, *, usage: Usage | None = None) -> Reply:
         whole = text if self.dialect == "native" else f"Thought: I know the answer\nFinal Answer: {text}"
         return [whole, usage] if usage else whole
+
+
+class Gated(ScriptedModel):
+    """Says its first word, and the rest once the gate is open."""
+
+    def __init__(self, *words: str) -> None:
+        super().__init__([])
+        self.words = words or ("first ", "second")
+        self.gate = asyncio.Event()
+        self.closed = asyncio.Event()
+
+    async def stream(
+        self, messages: Sequence[Message], tools: Sequence[ToolSpec] = (), *, stop: Sequence[str] = ()
+    ) -> AsyncGenerator[ModelChunk]:
+        try:
+            yield self.words[0]
+            await self.gate.wait()
+            for word in self.words[1:]:
+                yield word
+        finally:
+            self.closed.set()
 
 
 def scripted_agent(folder: Path, dialect: str, model: ScriptedModel, *, code: str = TOOLS, **sections: Any) -> Agent:

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from agent_runtime import Agent, CallerError, ConfigError, ModelError, StartError, Usage
-from agent_runtime.agent import MAX_MESSAGE_CHARACTERS, PRESETS
+from agent_runtime.agent import MAX_MESSAGE_CHARACTERS
 from agent_runtime.messages import Message
 from agent_runtime.models.scripted import ScriptedModel
+from agent_runtime.rooms import PRESETS
 from tests.agent_runtime.speaking import Speaker, scripted_agent
 from tests.agents import write_agent
 
@@ -48,13 +49,15 @@ async def test_a_run_gives_the_answer_and_how_it_came_about(tmp_path: Path) -> N
 async def test_a_preset_says_how_tools_are_asked_for_and_whether_the_session_is_remembered(
     tmp_path: Path, agent_type: str
 ) -> None:
-    react, remembers = "react" in agent_type, "stateful" in agent_type
-    model = ScriptedModel(["Final Answer: one" if react else "one", "Final Answer: two" if react else "two"])
+    react, remembers, plans = "react" in agent_type, "stateful" in agent_type, "plan" in agent_type
+    plan = ["1. Answer"] if plans else []
+    marker = "Final Answer: " if react else ""
+    model = ScriptedModel([*plan, f"{marker}one", *plan, f"{marker}two"])
     file = write_agent(tmp_path, agent_type=agent_type, tools=["calculator:add"])
     async with Agent(file, model=model, environment={}) as agent:
         assert (await agent.run("first", session_id="s")).answer == "one"
         assert (await agent.run("second", session_id="s")).answer == "two"
-    first, second = model.asked
+    first, second = model.asked[len(plan) :: len(plan) + 1]
     assert bool(first.tools) is not react
     assert [message.content for message in second.messages if message.role != "system"] == (
         ["first", "one", "second"] if remembers else ["second"]

@@ -128,7 +128,7 @@ async def test_listening_beyond_loopback_without_a_key_is_refused(tmp_path: Path
     write_agent(tmp_path, server={"port": 0})
     run = await myagent("run", "--host", "0.0.0.0", cwd=tmp_path)
     assert (run.status, run.out, len(run.err.splitlines())) == (1, "", 1)
-    assert "0.0.0.0 can be reached from other machines and server.api_keys is empty" in run.err
+    assert "0.0.0.0 can be reached from other machines and server.api_keys of agent.yaml is empty" in run.err
     assert "--allow-anonymous" in run.err
 
 

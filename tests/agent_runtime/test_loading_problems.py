@@ -110,6 +110,18 @@ async def test_a_key_that_stands_twice_is_reported_at_its_second_place(tmp_path:
             "tools[0].context.topk",
             "unknown key; did you mean `top_k`?",
         ),
+        (
+            "discovery: {url: 'http://d'}\ntools:\n- {agent: billing, apikey: x}\n",
+            5,
+            "tools[0].apikey",
+            "unknown key; did you mean `api_key`?",
+        ),
+        (
+            "mcp_servers:\n  files:\n    comand: uvx\n    url: http://a\n",
+            5,
+            "mcp_servers.files.comand",
+            "unknown key; did you mean `command`?",
+        ),
     ],
 )
 async def test_an_unknown_key_is_an_error_with_its_line_and_the_key_that_was_probably_meant(
@@ -136,14 +148,49 @@ async def test_an_unknown_key_is_an_error_with_its_line_and_the_key_that_was_pro
         (
             "tools: [{fonction: 'a:b'}]\n",
             "tools[0]",
-            "a tool is `module:function`, or has one of the keys `function` and `context`",
+            "a tool is `module:function`, or has one of the keys `function`, `context` and `agent`",
         ),
         (
             "tools: [{context: {documents: [a], name: search it}}]\n",
             "tools[0].context.name",
             "must be letters, digits, `_` and `-`, at most 64, such as search_documents",
         ),
-        ("agent_type: planing\n", "agent_type", "should be 'tool', 'stateful', 'react' or 'stateful_react'"),
+        ("mcp_servers: {a: {}}\n", "mcp_servers.a.url", "is required, or `command`"),
+        (
+            "mcp_servers: {a: {command: uvx, url: 'http://a'}}\n",
+            "mcp_servers.a.url",
+            "is not together with `command`: a server is a program or an address",
+        ),
+        (
+            "mcp_servers: {a: {url: a.example}}\n",
+            "mcp_servers.a.url",
+            "must be an http:// or https:// address, such as https://mcp.example.com/mcp",
+        ),
+        (
+            "mcp_servers: {a: {command: uvx, headers: {a: b}}}\n",
+            "mcp_servers.a.headers",
+            "are for a server with a `url`; a program takes `env`",
+        ),
+        (
+            "mcp_servers: {'my files': {command: uvx}}\n",
+            "mcp_servers.my files",
+            "must be letters, digits, `_` and `-`, at most 32, such as warehouse",
+        ),
+        (
+            "tools: [{agent: Billing}]\n",
+            "tools[0].agent",
+            "must be the name of an agent: lower-case letters, digits and hyphens, at most 63, such as billing",
+        ),
+        (
+            "discovery: {tags: [a]}\ntools: [{agent: billing}]\n",
+            "discovery",
+            "needs a `url` (or MYAGENT_DISCOVERY_URL): the agent billing is found through it",
+        ),
+        (
+            "agent_type: planing\n",
+            "agent_type",
+            "should be 'tool', 'stateful', 'react', 'planning', 'stateful_react' or 'stateful_react_plan'",
+        ),
     ],
 )
 async def test_a_wrong_value_names_what_is_wanted(tmp_path: Path, text: str, path: str, message: str) -> None:

@@ -74,7 +74,8 @@ async def test_an_agent_is_listed_after_boot_and_gone_after_shutdown(tmp_path: P
                 "tags": ["sums"],
             }
             assert [tool["name"] for tool in record["tools"]] == ["add"]
-            assert record["protocols"] == ["chat"]
+            assert record["protocols"] == ["chat", "a2a", "mcp"]
+            assert (await client.get(record["links"]["card"])).json()["url"] == f"{record['endpoint']}/a2a"
             assert record["links"]["health"] == f"{record['endpoint']}/health"
             async with httpx.AsyncClient(trust_env=False) as http:
                 answer = await http.post(f"{record['endpoint']}/chat", json={"message": "hi"})

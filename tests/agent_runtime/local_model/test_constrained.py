@@ -219,3 +219,12 @@ def test_days_are_read_as_seen_from_today(text: str, first: date, last: date) ->
 
 def test_a_day_that_does_not_exist_is_none() -> None:
     assert days_in("on 31 June 2026", TODAY) == []
+
+
+def test_a_day_that_bounds_nothing_is_the_day_that_the_tool_asks_for() -> None:
+    def days_until(day: date) -> str:
+        """Count the days until a date."""
+        return day.isoformat()
+
+    sketch = draft("how many days until 24 December 2026?", FunctionTool(days_until).spec, TODAY)
+    assert sketch.known == {"day": "2026-12-24"}

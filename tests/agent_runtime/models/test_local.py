@@ -41,7 +41,7 @@ async def model() -> AsyncIterator[LocalModel]:
         yield opened
 
 
-async def reply(model: LocalModel, *messages: Message, **more: Sequence[object]) -> list[ModelChunk]:
+async def reply(model: LocalModel, *messages: Message, **more: object) -> list[ModelChunk]:
     async with asyncio.timeout(60), aclosing(model.stream(messages, **more)) as chunks:  # type: ignore[arg-type]
         return [chunk async for chunk in chunks]
 
@@ -63,6 +63,23 @@ async def test_an_answer_comes_in_pieces_and_ends_with_its_usage(model: LocalMod
     assert isinstance(usage, Usage)
     assert usage.input_tokens > 0
     assert usage.output_tokens >= len(chunks) - 2
+
+
+async def test_an_answer_is_decoded_under_a_schema_with_and_without_tools(model: LocalModel) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"city": {"type": "string", "maxLength": 40}, "large": {"type": "boolean"}},
+        "required": ["city", "large"],
+        "additionalProperties": False,
+    }
+    question = Message("user", "What is the weather in Paris in celsius?")
+    [call] = [one for one in await reply(model, question, tools=[WEATHER], schema=schema) if isinstance(one, ToolCall)]
+    result = Message("tool", "Paris: 21 degrees celsius, sunny", tool_call_id=call.id)
+    history = (question, Message("assistant", "", (call,)), result)
+    for asked, tools in (((Message("user", "Which city is the capital of France?"),), []), (history, [WEATHER])):
+        answer = json.loads(text_of(await reply(model, *asked, tools=tools, schema=schema)))
+        assert isinstance(answer["city"], str)
+        assert answer.keys() == {"city", "large"}
 
 
 async def test_the_same_question_gets_the_same_answer(model: LocalModel) -> None:

@@ -184,6 +184,7 @@ async def test_several_runs_may_ask_one_model_at_once() -> None:
             "context_overflow",
             "the conversation is too long for the model test-model",
         ),
+        (refuses(402, "Insufficient Balance"), "quota", "the quota for the model test-model is used up"),
         (refuses(400, f"bad\nfor {KEY}"), "failed", "the model test-model failed: Error code: 400"),
         (refuses(500, f"I was asked with {KEY}"), "failed", "the model test-model failed: Error code: 500"),
         (refuses(503, "x" * 10_000), "failed", "the model test-model failed: Error code: 503"),
@@ -214,6 +215,52 @@ async def test_a_refusal_says_whose_turn_it_is(reply: Reply, fault: str, message
 async def test_half_a_reply_or_garbage_is_no_reply(reply: Reply, message: str) -> None:
     error = await failure(reply)
     assert (error.fault, str(error)[: len(message)]) == ("failed", message)
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (400, "This model's maximum context length is 4096 tokens. However, you requested 5000."),  # OpenAI, vLLM
+        (400, "Your input exceeds the context window of this model. Please adjust your input and try again."),  # OpenAI
+        (400, "You passed 9 input tokens. However, the model's context length is only 8 tokens"),  # vLLM
+        (400, "The decoder prompt (length 9) is longer than the maximum model length of 8."),  # vLLM
+        (400, "the request exceeds the available context size. try increasing the context size"),  # llama.cpp
+        (400, "request (9000 tokens) exceeds the available context size (8192 tokens), try increasing it"),  # llama.cpp
+        (400, "the input length exceeds the context length"),  # Ollama
+        (500, "input length exceeds maximum context length"),  # Ollama
+        (400, "litellm.ContextWindowExceededError: BadRequestError"),  # LiteLLM
+        (413, "prompt is too long: 213462 tokens > 200000 maximum"),  # Anthropic's endpoint
+        (422, "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000"),  # TGI
+    ],
+)  # fmt: skip
+async def test_a_conversation_that_is_too_long_is_recognised_by_each_servers_words(status: int, words: str) -> None:
+    error = await failure(refuses(status, words))
+    assert (error.fault, str(error)) == (
+        "context_overflow",
+        "the conversation is too long for the model test-model",
+    )
+
+
+async def test_an_overflow_that_is_said_in_the_stream_is_recognised() -> None:
+    body = {"error": {"message": "This model's maximum context length is 8 tokens", "code": "context_length_exceeded"}}
+    assert (await failure(streams(body))).fault == "context_overflow"
+
+
+async def test_a_schema_goes_with_a_request_that_offers_no_tools() -> None:
+    schema = {"type": "object"}
+    async with (
+        asyncio.timeout(10),
+        serving_openai(says("{}"), says("{}")) as server,
+        model_for(config(server.url)) as model,
+    ):
+        for tools in ((), (ADD,)):  # servers that decode under a schema could then call no tool
+            assert [chunk async for chunk in model.stream(QUESTION, tools, schema=schema)] == ["{}", Usage(10, 5)]
+    with_schema, with_tools = (asked.body for asked in server.asked)
+    assert with_schema["response_format"] == {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "schema": schema},
+    }
+    assert "response_format" not in with_tools
 
 
 async def test_an_endpoint_that_nobody_listens_at_cannot_be_reached() -> None:
@@ -252,7 +299,21 @@ async def test_it_is_tried_no_more_often_than_the_file_says() -> None:
     assert len(server.asked) == 2
 
 
-@pytest.mark.parametrize("reply", [refuses(401), refuses(400), refuses(429, code="insufficient_quota")])
+HARD_QUOTA = "You exceeded your current quota, please check your plan and billing details."
+LATER = {"retry-after": "3600"}  # nobody waits so long for an answer
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        refuses(401),
+        refuses(400),
+        refuses(429, code="insufficient_quota"),
+        refuses(429, HARD_QUOTA),
+        refuses(429, headers=LATER),
+        refuses(503, headers=LATER),
+    ],
+)
 async def test_what_will_not_pass_is_not_tried_again(reply: Reply) -> None:
     async with serving_openai(reply, says("never")) as server:
         with pytest.raises(ModelError):

@@ -22,7 +22,9 @@ async def test_health_says_who_answers_here(tmp_path: Path) -> None:
         "version": "1.2.3",
         "agent_type": "stateful",
         "model": "scripted",
+        "answering": "scripted",
         "tools": ["add", "shout"],
+        "checks": [],
         "discovery": {"registered": False, "reason": "no registry is named"},
     }
 

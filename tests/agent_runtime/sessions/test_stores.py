@@ -5,6 +5,7 @@ import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from agent_runtime import StartError, StoreError
 from agent_runtime.messages import Message, ToolCall
 from agent_runtime.sessions import SessionStore, store_for
-from agent_runtime.sessions.base import SessionKey
+from agent_runtime.sessions.base import Approval, SessionKey, Summary
 
 KEY = SessionKey("helper", "ada", "s1")
 Opened = Callable[[], SessionStore]
@@ -112,6 +113,69 @@ async def test_turns_of_many_sessions_at_once_stay_whole(opened: Opened) -> None
             await asyncio.gather(*(store.append(key, turn(key.session_id, "a")) for key in keys))
         for key in keys:
             assert await store.load(key, limit=10) == turn(key.session_id, "a") * 3
+
+
+async def test_an_owners_sessions_are_listed_latest_first_with_what_was_said_first(opened: Opened) -> None:
+    long = "x" * 200
+    async with opened() as store:
+        before = datetime.now(UTC) - timedelta(seconds=5)
+        for session_id, question in (("s1", "first"), ("s2", long), ("s3", "third")):
+            await store.append(SessionKey("helper", "ada", session_id), turn(question, "a"))
+        await store.append(SessionKey("helper", "bob", "s4"), turn("of another", "a"))
+        await store.append(SessionKey("other", "ada", "s5"), turn("of another agent", "a"))
+        await store.append(SessionKey("helper", "ada", "s1"), turn("and again", "a"))
+        listed = await store.list("helper", "ada", limit=10)
+        assert [(one.session_id, one.title, one.messages) for one in listed] == [
+            ("s1", "first", 4),
+            ("s3", "third", 2),
+            ("s2", long[:80], 2),
+        ]
+        for one in listed:
+            assert before < one.created_at <= one.updated_at < datetime.now(UTC) + timedelta(seconds=5)
+        assert [one.session_id for one in await store.list("helper", "ada", limit=2)] == ["s1", "s3"]
+        assert await store.list("helper", "nobody", limit=10) == []
+
+
+async def test_the_messages_of_a_session_are_counted(opened: Opened) -> None:
+    async with opened() as store:
+        assert await store.count(KEY) == 0
+        await store.append(KEY, turn("q", "a"))
+        await store.append(KEY, turn("q", "a"))
+        assert await store.count(KEY) == 4
+
+
+async def test_the_latest_summary_is_kept_and_goes_with_its_session(opened: Opened) -> None:
+    other = SessionKey("helper", "ada", "s2")
+    async with opened() as store:
+        assert await store.load_summary(KEY) is None
+        for key in (KEY, other):
+            await store.append(key, turn("q", "a"))
+            await store.save_summary(key, Summary("first", 2))
+        await store.save_summary(KEY, Summary("second\x00", 4))
+        known = await store.load_summary(KEY)
+        assert known
+        assert (known.text.rstrip("\x00\ufffd"), known.covered) == ("second", 4)
+        assert await store.load(KEY, limit=10) == turn("q", "a")
+        await store.delete(KEY)
+        assert await store.load_summary(KEY) is None
+        assert await store.load_summary(other) == Summary("first", 2)
+
+
+async def test_sessions_whose_last_message_is_older_are_forgotten(opened: Opened) -> None:
+    keys = [SessionKey("helper", owner, f"s{number}") for owner in ("ada", "bob") for number in range(2)]
+    other = SessionKey("other", "ada", "s1")
+    async with opened() as store:
+        for key in (*keys, other):
+            await store.append(key, turn("q", "a"))
+            await store.save_summary(key, Summary("short", 2))
+        assert await store.expire("helper", before=datetime.now(UTC) - timedelta(days=1), limit=10) == 0
+        later = datetime.now(UTC) + timedelta(days=1)
+        assert await store.expire("helper", before=later, limit=3) == 3
+        assert await store.expire("helper", before=later, limit=3) == 1
+        assert await store.expire("helper", before=later, limit=3) == 0
+        for key in keys:
+            assert (await store.count(key), await store.load_summary(key)) == (0, None)
+        assert (await store.count(other), await store.load_summary(other)) == (2, Summary("short", 2))
 
 
 # --- those that outlive the process
@@ -257,3 +321,38 @@ async def test_a_sqlite_file_that_somebody_emptied_is_a_store_error(tmp_path: Pa
         for attempt in (store.load(KEY, limit=1), store.append(KEY, turn("q", "a")), store.delete(KEY)):
             with pytest.raises(StoreError, match=r"the session store sessions\.db failed: "):
                 await attempt
+
+
+async def test_a_waiting_call_is_kept_until_exactly_one_takes_it(opened: Opened) -> None:
+    now = datetime.now(UTC)
+    key = SessionKey("helper", "ada", "s")
+    first = Approval("a1", key, "r1", "refund", '{"pounds": 20}', '{"said": "\x00"}', now)
+    second = Approval("a2", key, "r2", "refund", "{}", "{}", now + timedelta(seconds=1))
+    async with opened() as store:
+        await store.save_approval(second)
+        await store.save_approval(first)
+        listed = await store.approvals("helper", "ada")
+        assert {approval.id for approval in listed} == {"a1", "a2"}
+        assert await store.approvals("helper", "bob") == []
+        assert await store.take_approval("helper", "bob", "a1") is None
+        taken = await asyncio.gather(*(store.take_approval("helper", "ada", "a1") for _ in range(8)))
+        [one] = [approval for approval in taken if approval]
+        assert (one.key, one.run_id, one.tool, one.arguments, one.created_at) == (
+            key, "r1", "refund", '{"pounds": 20}', now,
+        )  # fmt: skip
+        assert [approval.id for approval in await store.approvals("helper", "ada")] == ["a2"]
+
+
+async def test_a_forgotten_conversation_and_the_passing_of_time_take_waiting_calls_with_them(opened: Opened) -> None:
+    now = datetime.now(UTC)
+    first = Approval("a1", SessionKey("helper", "ada", "s1"), "r1", "refund", "{}", "{}", now)
+    second = Approval("a2", SessionKey("helper", "ada", "s2"), "r2", "refund", "{}", "{}", now)
+    async with opened() as store:
+        for approval in (first, second):
+            await store.save_approval(approval)
+        await store.delete(first.key)
+        assert [approval.id for approval in await store.approvals("helper", "ada")] == ["a2"]
+        await store.expire("helper", before=now - timedelta(days=1), limit=10)
+        assert len(await store.approvals("helper", "ada")) == 1
+        await store.expire("helper", before=now + timedelta(days=1), limit=10)
+        assert await store.approvals("helper", "ada") == []

@@ -254,3 +254,31 @@ def test_a_function_that_cannot_be_a_tool_says_why(tmp_path: Path, code: str, re
     with pytest.raises(ImportError, match=r"^f cannot be a tool: ") as caught:
         import_function("tools:f", tmp_path)
     assert reason in str(caught.value)
+
+
+async def test_a_call_that_raises_is_made_again_as_often_as_the_file_says() -> None:
+    made: list[int] = []
+
+    def shaky() -> str:
+        made.append(len(made))
+        if len(made) < 3:
+            raise ConnectionError("not yet")
+        return "there"
+
+    assert await FunctionTool(shaky, retries=2).call({}) == "there"
+    assert len(made) == 3
+    made.clear()
+    with pytest.raises(ConnectionError):
+        await FunctionTool(shaky, retries=1).call({})
+
+
+async def test_what_the_model_must_mend_is_not_tried_again() -> None:
+    made: list[int] = []
+
+    def picky() -> str:
+        made.append(1)
+        raise ToolError("another date, please")
+
+    with pytest.raises(ToolError):
+        await FunctionTool(picky, retries=5).call({})
+    assert made == [1]

@@ -1,0 +1,109 @@
+"""`myagent doctor`: what an agent file needs, part by part, and whether it is there.
+
+Opens each part by itself, so that one that is missing does not hide the others, and closes it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from agent_runtime.errors import ConfigError, MyAgentError, StartError
+from agent_runtime.loading import AgentFile, load
+from agent_runtime.messages import Message
+from agent_runtime.models import Model, model_for
+from agent_runtime.rooms import PRESETS
+from agent_runtime.sessions import store_for
+from agent_runtime.tools import tool_for
+from discovery.client import DiscoveryClient, DiscoveryError
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that the agent needs; `detail` says where it comes from, or what is wrong and what to do."""
+
+    what: str
+    ok: bool
+    detail: str
+
+
+async def examine(path: Path) -> list[Finding]:
+    """Everything about one agent file, in the order in which it would be needed."""
+    try:
+        file = await load(path)
+    except ConfigError as error:
+        return [
+            Finding(_place(error.file, problem.line, problem.path), False, problem.message)
+            for problem in error.problems
+        ]
+    except StartError as error:
+        return [Finding(str(path), False, str(error))]
+    config = file.config
+    findings = [Finding(str(path), True, f"{config.name} {config.version}, {config.agent_type}")]
+    findings += [Finding(_dotted(place), True, f"from {origin}") for place, origin in file.origins.items()]
+    findings.append(await _model(file))
+    for index, entry in enumerate(config.tools):
+        findings.append(await _opened(f"tools[{index}]", partial(tool_for, entry, file.folder, config), _tool_detail))
+    remembers = PRESETS[config.agent_type].memory if config.reasoning.memory is None else config.reasoning.memory
+    if remembers:
+        store = config.session.store.get_secret_value()
+        findings.append(await _opened("session.store", partial(store_for, store, file.folder), _store_detail))
+    if config.discovery.url:
+        findings.append(await _discovery(file))
+    return findings
+
+
+async def _model(file: AgentFile) -> Finding:
+    """Ask the model for one word: a key, a name and an endpoint prove themselves by nothing less."""
+
+    async def greeting(model: Model) -> str:
+        async for _ in model.stream([Message("user", "Say hello.")]):
+            return f"{model.label} answers"
+        return f"{model.label} answers with nothing"
+
+    try:
+        async with model_for(file.config.model) as model:
+            return Finding("model", True, await greeting(model))
+    except MyAgentError as error:
+        return Finding("model", False, str(error))
+
+
+async def _opened(
+    what: str, make: Callable[[], AbstractAsyncContextManager[Any]], detail: Callable[[Any], str]
+) -> Finding:
+    try:
+        async with make() as opened:
+            return Finding(what, True, detail(opened))
+    except (MyAgentError, ImportError) as error:
+        return Finding(what, False, str(error))
+
+
+def _tool_detail(tool: Any) -> str:
+    return f"{tool.spec.name}: {tool.spec.description.splitlines()[0]}"
+
+
+def _store_detail(store: Any) -> str:
+    return f"{type(store).__name__} is ready"
+
+
+async def _discovery(file: AgentFile) -> Finding:
+    settings = file.config.discovery
+    token = settings.token.get_secret_value() if settings.token else None
+    async with DiscoveryClient(settings.url or "", token=token) as client:
+        try:
+            agents = await client.agents()
+        except DiscoveryError as error:
+            return Finding("discovery.url", False, f"{client.address}: {error} (the agent runs all the same)")
+    return Finding("discovery.url", True, f"{client.address} lists {len(agents)} agents")
+
+
+def _place(file: str, line: int | None, path: str) -> str:
+    return " ".join(part for part in (f"{file}:{line}" if line else file, path) if part)
+
+
+def _dotted(place: tuple[str | int, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")

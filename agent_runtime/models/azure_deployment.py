@@ -1,0 +1,63 @@
+"""A deployment in Azure OpenAI: the same wire as every OpenAI-compatible endpoint, another address and another key."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from agent_runtime.config import ModelEndpoint
+from agent_runtime.errors import ModelError, StartError
+from agent_runtime.models.openai_compatible import OpenAICompatible
+
+_SCOPE = "https://cognitiveservices.azure.com/.default"
+
+
+class AzureDeployment(OpenAICompatible):
+    """One deployment of one resource. Without a key it signs in with Entra ID, as whatever identity it runs under."""
+
+    _schema_beside_tools = True
+
+    def __init__(self, config: ModelEndpoint) -> None:
+        super().__init__(config)
+        self._name = config.deployment or ""
+
+    async def _connected(self) -> Any:
+        key = self._config.api_key
+        who: dict[str, Any] = (
+            {"api_key": key.get_secret_value()} if key else {"azure_ad_token_provider": await self._signed_in()}
+        )
+        return self._sdk.AsyncAzureOpenAI(
+            azure_endpoint=self._config.endpoint,
+            azure_deployment=self._name,
+            api_version=self._config.api_version,
+            **who,
+            **self._transport(),
+        )
+
+    async def _signed_in(self) -> Callable[[], Awaitable[str]]:
+        """What gives an Entra token, from azure-identity's cache or anew; nothing is asked before the first call."""
+        try:
+            identity = await asyncio.to_thread(importlib.import_module, "azure.identity.aio")
+            credential = await self._stack.enter_async_context(identity.DefaultAzureCredential())
+        except ImportError as error:
+            raise StartError(
+                "model.api_key is not set, and signing in with Entra ID needs an extra: pip install 'myagent[azure]'"
+            ) from error
+        provider: Any = identity.get_bearer_token_provider(credential, _SCOPE)
+        failures = importlib.import_module("azure.core.exceptions").AzureError
+
+        async def token() -> str:
+            try:
+                return str(await provider())
+            except failures as error:
+                raise ModelError(
+                    f"no Entra token for the deployment {self._name}: {_first_line(error)}", fault="refused"
+                ) from error
+
+        return token
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)[:300]

@@ -1,0 +1,117 @@
+"""The rooms that one agent file asks for, opened on one exit stack; and what each `agent_type` stands for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from agent_runtime import allowance
+from agent_runtime.answer_schema import AnswerSchema, read_schema
+from agent_runtime.config import AgentConfig, AgentType, FunctionToolConfig
+from agent_runtime.dialects import DIALECTS
+from agent_runtime.engine import Engine
+from agent_runtime.errors import StartError
+from agent_runtime.loading import AgentFile
+from agent_runtime.models import Model, model_for
+from agent_runtime.sessions import SessionStore, store_for
+from agent_runtime.sessions.retention import Retention
+from agent_runtime.telemetry import Telemetry
+from agent_runtime.tools import tool_for, toolsets_for
+from agent_runtime.tools.base import Tool, Toolbox
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """What an `agent_type` stands for."""
+
+    dialect: Literal["native", "react"]
+    memory: bool
+    plan: bool = False
+
+
+PRESETS: Mapping[AgentType, Preset] = {
+    "tool": Preset("native", memory=False),
+    "stateful": Preset("native", memory=True),
+    "react": Preset("react", memory=False),
+    "planning": Preset("native", memory=False, plan=True),
+    "stateful_react": Preset("react", memory=True),
+    "stateful_react_plan": Preset("react", memory=True, plan=True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """What an open agent works with. `store` is there where the agent remembers, or where a call may have to wait."""
+
+    file: AgentFile
+    model: Model
+    engine: Engine
+    toolbox: Toolbox
+    store: SessionStore | None
+    remembers: bool
+    answers: AnswerSchema | None
+
+    def engine_now(self) -> Engine:
+        """The engine of one run: the tools that are there now, what an asking agent leaves it, a reader of its own."""
+        dialect = self.answers.dialect(self.engine.dialect) if self.answers else self.engine.dialect
+        settings = self.file.config.limits
+        limits = settings.model_copy(update=allowance.current().narrowed(settings))
+        return replace(self.engine, tools=self.toolbox.now(), dialect=dialect, limits=limits)
+
+
+async def open_rooms(
+    file: AgentFile, stack: AsyncExitStack, *, given_model: Model | None, telemetry: Telemetry | None
+) -> Rooms:
+    """Open everything; the stack closes it in reverse.
+
+    Raises:
+        StartError: a part cannot be opened; the message says what the operator can do.
+    """
+    config = file.config
+    _log.info("%s: opening the model", config.name)
+    model = await stack.enter_async_context(given_model or model_for(config.model))
+    tools = [await stack.enter_async_context(tool_for(entry, file.folder, config)) for entry in config.tools]
+    toolsets = toolsets_for(config, file.folder, secrets=file.secrets)
+    toolbox = Toolbox(tools, [await stack.enter_async_context(toolset) for toolset in toolsets])
+    preset, chosen = PRESETS[config.agent_type], config.reasoning
+    remembers = preset.memory if chosen.memory is None else chosen.memory
+    guarded = _guarded(config, tools)
+    store: SessionStore | None = None
+    if remembers or guarded:
+        store = await stack.enter_async_context(store_for(config.session.store.get_secret_value(), file.folder))
+        await stack.enter_async_context(Retention(store, config.name, config.session.ttl_days))
+    # The local model's calls are decoded under a grammar: asked for in text, it would make none.
+    dialect = "native" if config.model.provider == "local" else chosen.dialect or preset.dialect
+    engine = Engine(
+        telemetry.model(config.name, model) if telemetry else model,
+        toolbox.now(),
+        DIALECTS[dialect],
+        config.limits,
+        config.system_prompt,
+        plans=preset.plan if chosen.plan is None else chosen.plan,
+        guarded=guarded,
+    )
+    return Rooms(file, model, engine, toolbox, store, remembers, _answer_schema(file))
+
+
+def _guarded(config: AgentConfig, tools: list[Tool]) -> frozenset[str]:
+    """The names of the tools whose every call a person must approve."""
+    return frozenset(
+        tool.spec.name
+        for entry, tool in zip(config.tools, tools, strict=True)
+        if isinstance(entry, FunctionToolConfig) and entry.approval == "required"
+    )
+
+
+def _answer_schema(file: AgentFile) -> AnswerSchema | None:
+    if file.config.output_schema is None:
+        return None
+    try:
+        return read_schema(file.config.output_schema, file.folder)
+    except ValueError as error:  # it was good when the file was read
+        raise StartError(f"output_schema {error}") from error

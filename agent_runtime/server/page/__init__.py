@@ -1,0 +1,78 @@
+"""The page to talk to the agent: one HTML, one CSS and its modules, shipped as package data and served as they are."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from fastapi import APIRouter, HTTPException, Response
+
+from agent_runtime.placeholders import masked_values
+from agent_runtime.server.deps import Caller, CurrentAgent
+
+router = APIRouter(include_in_schema=False)
+
+PARTS = ("style.css", "page.js", "turn.js", "approvals.js", "render.js")
+MEDIA_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
+POLICY = "; ".join(
+    [
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    ]
+)
+HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-cache",
+}
+
+
+@router.get("/")
+async def page() -> Response:
+    """The page itself: it asks for a key where the agent has keys, so it needs none to be shown."""
+    return _file("index.html")
+
+
+@router.get("/page/agent")
+async def about(agent: CurrentAgent, _caller: Caller) -> dict[str, Any]:
+    """What the page shows of the agent: an allow-list, so the system prompt cannot slip in."""
+    config = agent.config
+    shown = {
+        "name": config.name,
+        "version": config.version,
+        "description": config.description,
+        "model": agent.model_label,
+        "answering": agent.answering,
+        "remembers": agent.remembers,
+        "tools": [
+            {"name": tool.spec.name, "description": tool.spec.description, "input_schema": tool.spec.parameters}
+            for tool in agent.tools
+        ],
+        "checks": [{"name": check.name, "ok": check.ok, "reason": check.reason} for check in agent.checks],
+    }
+    return masked_values(shown, agent.secrets)
+
+
+@router.get("/page/{name}")
+async def part(name: str) -> Response:
+    """What the page is made of."""
+    if name not in PARTS:
+        raise HTTPException(404, "the page has no such file")
+    return _file(name)
+
+
+@cache
+def _read(name: str) -> bytes:
+    return files(__name__).joinpath(name).read_bytes()
+
+
+def _file(name: str) -> Response:
+    return Response(_read(name), media_type=MEDIA_TYPES[name.rpartition(".")[2]], headers=HEADERS)

@@ -1,0 +1,137 @@
+"""What operators see: metrics, spans at a collector, and a log whose lines know their run."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI, Request, Response
+
+from tests.agents import eventually, free_port, started, write_agent
+from tests.openai_server import calls, refuses, says, serving_openai
+from tests.serving import serve
+
+ADD = {"index": 0, "id": "c1", "function": {"name": "add", "arguments": '{"a": 2, "b": 3}'}}
+FAIL = {"index": 0, "id": "c1", "function": {"name": "fail", "arguments": '{"reason": "no luck"}'}}
+
+
+@asynccontextmanager
+async def served(folder: Path, *flags: str, **environment: str) -> AsyncGenerator[tuple[httpx.AsyncClient, Any]]:
+    port = free_port()
+    async with (
+        started("run", "--port", str(port), *flags, cwd=folder, environment=environment) as process,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=20) as client,
+    ):
+        assert process.stdout
+        line = await process.stdout.readline()
+        if b"answers at" not in line:
+            raise AssertionError(line + (await process.communicate())[1])
+        yield client, process
+
+
+def write(folder: Path, url: str) -> None:
+    model = {"name": "test-model", "endpoint": url, "max_retries": 0}
+    write_agent(folder, model=model, tools=["calculator:add", "calculator:fail"])
+
+
+async def test_metrics_count_runs_tools_tokens_and_failures_of_the_model(tmp_path: Path) -> None:
+    replies = [calls([ADD], usage=(10, 5)), says("It is 5.", usage=(20, 4)), refuses(401)]
+    async with serving_openai(*replies) as openai:
+        write(tmp_path, openai.url)
+        async with served(tmp_path) as (client, _):
+            assert (await client.post("/chat", json={"message": "what is 2 + 3?"})).status_code == 200
+            assert (await client.post("/chat", json={"message": "and now?"})).status_code == 502
+            answer = await client.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    lines = answer.text.splitlines()
+    assert 'myagent_runs_total{agent="helper",stop_reason="finished"} 1.0' in lines
+    assert 'myagent_runs_total{agent="helper",stop_reason="model_error"} 1.0' in lines
+    assert 'myagent_tokens_total{agent="helper",model="openai/test-model",type="input"} 30.0' in lines
+    assert 'myagent_tokens_total{agent="helper",model="openai/test-model",type="output"} 9.0' in lines
+    assert 'myagent_tool_duration_seconds_count{agent="helper",outcome="ok",tool="add"} 1.0' in lines
+    refused = 'myagent_model_duration_seconds_count{agent="helper",model="openai/test-model",outcome="refused"} 1.0'
+    assert refused in lines
+    assert 'myagent_runs_active{agent="helper"} 0.0' in lines
+
+
+@asynccontextmanager
+async def collecting() -> AsyncGenerator[tuple[str, list[bytes]]]:
+    app, bodies = FastAPI(), list[bytes]()
+
+    @app.post("/v1/traces")
+    async def _(request: Request) -> Response:
+        bodies.append(await request.body())
+        return Response(media_type="application/x-protobuf")
+
+    async with serve(app) as url:
+        yield url, bodies
+
+
+def spans_of(bodies: list[bytes]) -> dict[str, dict[str, Any]]:
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    spans: dict[str, dict[str, Any]] = {}
+    for body in bodies:
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+            for scope in resource.scope_spans:
+                for span in scope.spans:
+                    values = {item.key: item.value.string_value or item.value.int_value for item in span.attributes}
+                    spans[span.name] = {"parent": span.parent_span_id, "id": span.span_id, **values}
+    return spans
+
+
+@pytest.mark.parametrize("captured", [False, True])
+async def test_spans_follow_the_genai_conventions_and_hold_what_was_said_only_when_asked(
+    tmp_path: Path, captured: bool
+) -> None:
+    async with serving_openai(calls([ADD]), says("It is 5.")) as openai, collecting() as (collector, bodies):
+        write(tmp_path, openai.url)
+        environment = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector,
+            "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": str(captured).lower(),
+        }
+        async with served(tmp_path, **environment) as (client, process):
+            await client.post("/chat", json={"message": "a most private question", "session_id": "s1"})
+            process.terminate()
+            _, log = await process.communicate()
+            assert process.returncode == 0, log
+    spans = spans_of(bodies)
+    run, tool, chat = spans["invoke_agent helper"], spans["execute_tool add"], spans["chat test-model"]
+    assert run["gen_ai.operation.name"] == "invoke_agent"
+    assert run["gen_ai.conversation.id"] == "s1"
+    assert (run["gen_ai.usage.input_tokens"], run["gen_ai.usage.output_tokens"]) == (20, 10)
+    assert tool["gen_ai.tool.name"] == "add"
+    assert chat["gen_ai.request.model"] == "test-model"
+    assert tool["parent"] == chat["parent"] == run["id"]
+    assert (b"a most private question" in b"".join(bodies)) is captured
+
+
+async def test_lines_of_a_json_log_are_objects_that_know_their_run_and_session(tmp_path: Path) -> None:
+    async with serving_openai(calls([FAIL]), says("It failed.")) as openai:
+        write(tmp_path, openai.url)
+        async with served(tmp_path, "--log-format", "json") as (client, process):
+            run = (await client.post("/chat", json={"message": "try", "session_id": "s1"})).json()
+            process.terminate()
+            _, log = await process.communicate()
+    entries = [json.loads(line) for line in log.decode().splitlines()]
+    [failure] = [entry for entry in entries if entry["message"] == "tool fail failed"]
+    assert (failure["run_id"], failure["session_id"], failure["level"]) == (run["run_id"], "s1", "warning")
+    assert "RuntimeError: no luck" in failure["exception"]
+
+
+async def test_a_collector_that_is_away_neither_stops_nor_slows_the_agent(tmp_path: Path) -> None:
+    async with serving_openai(says("Hello.")) as openai:
+        write(tmp_path, openai.url)
+        environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
+        async with served(tmp_path, **environment) as (client, process), asyncio.timeout(20):
+            assert (await client.post("/chat", json={"message": "hi"})).json()["answer"] == "Hello."
+            process.terminate()
+
+            async def gone() -> bool:
+                return process.returncode is not None
+
+            await eventually(gone, 15)
