@@ -61,6 +61,13 @@ class Telemetry:
         )
         self._captures_content = captures_content
         self._tracer: Any = importlib.import_module("opentelemetry.trace").get_tracer("myagent")
+        meter: Any = importlib.import_module("opentelemetry.metrics").get_meter("myagent")
+        self._operation_seconds = meter.create_histogram(
+            "gen_ai.client.operation.duration", unit="s", description="How long operations of the model took."
+        )
+        self._token_usage = meter.create_histogram(
+            "gen_ai.client.token.usage", unit="{token}", description="Tokens of one operation, in and out."
+        )
 
     def rendered(self) -> bytes:
         """All metrics in Prometheus' text format."""
@@ -108,14 +115,28 @@ class Telemetry:
     def model_replied(self, agent: str, model: str, outcome: str, seconds: float, usage: Usage) -> None:
         """One reply of a model, whole or broken off."""
         self._model_seconds.labels(agent, model, outcome).observe(seconds)
-        self._tokens.labels(agent, model, "input").inc(usage.input_tokens)
-        self._tokens.labels(agent, model, "output").inc(usage.output_tokens)
+        attributes = _of_model(model)
+        failed = {"error.type": outcome} if outcome not in {"ok", "cancelled"} else {}
+        self._operation_seconds.record(seconds, {**attributes, **failed})
+        for kind, tokens in (("input", usage.input_tokens), ("output", usage.output_tokens)):
+            self._tokens.labels(agent, model, kind).inc(tokens)
+            if tokens:
+                self._token_usage.record(tokens, {**attributes, "gen_ai.token.type": kind})
 
     def model_span(self, model: str) -> Any:
         """A span around one reply, below the run's."""
-        provider, _, name = model.partition("/")
-        attributes = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": provider, "gen_ai.request.model": name}
-        return self._tracer.start_span(f"chat {name}", context=_run_context.get(), attributes=attributes)
+        name = model.partition("/")[2] or model
+        return self._tracer.start_span(f"chat {name}", context=_run_context.get(), attributes=_of_model(model))
+
+
+def _of_model(label: str) -> dict[str, str]:
+    """The attributes that every span and figure of a model carries."""
+    provider, _, name = label.partition("/")
+    return {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": provider,
+        "gen_ai.request.model": name or label,
+    }
 
 
 # The run's span as the parent of its model's spans: they are made in another room.
@@ -234,7 +255,7 @@ class _ObservedModel:
 
 @contextmanager
 def traced(environment: Mapping[str, str]) -> Generator[Telemetry]:
-    """The instruments of a process, and while the block runs a way for its spans to a collector.
+    """The instruments of a process, and while the block runs a way for its spans and metrics to a collector.
 
     `OTEL_EXPORTER_OTLP_ENDPOINT` names the collector; what was said is traced only where
     `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` is true.
@@ -243,22 +264,28 @@ def traced(environment: Mapping[str, str]) -> Generator[Telemetry]:
         StartError: a collector is named and the `otel` extra is not installed.
     """
     captures = environment.get("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "").lower() == "true"
-    provider = _provider() if environment.get("OTEL_EXPORTER_OTLP_ENDPOINT") else None
+    providers = _providers() if environment.get("OTEL_EXPORTER_OTLP_ENDPOINT") else []
     try:
         yield Telemetry(captures_content=captures)
     finally:
-        if provider is not None:
+        for provider in providers:
             provider.shutdown()  # sends what is left, within its own time-out
 
 
-def _provider() -> Any:
+def _providers() -> list[Any]:
+    """Of spans and of metrics; OTEL_SERVICE_NAME and its kind are read by the SDK itself."""
     try:
-        sdk: Any = importlib.import_module("opentelemetry.sdk.trace")
-        export: Any = importlib.import_module("opentelemetry.sdk.trace.export")
-        otlp: Any = importlib.import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+        tracing: Any = importlib.import_module("opentelemetry.sdk.trace")
+        batches: Any = importlib.import_module("opentelemetry.sdk.trace.export")
+        metering: Any = importlib.import_module("opentelemetry.sdk.metrics")
+        readers: Any = importlib.import_module("opentelemetry.sdk.metrics.export")
+        spans: Any = importlib.import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+        metrics: Any = importlib.import_module("opentelemetry.exporter.otlp.proto.http.metric_exporter")
     except ModuleNotFoundError as error:
         raise StartError("OTEL_EXPORTER_OTLP_ENDPOINT needs an extra: pip install 'myagent[otel]'") from error
-    provider = sdk.TracerProvider()  # OTEL_SERVICE_NAME and its kind are read by the SDK itself
-    provider.add_span_processor(export.BatchSpanProcessor(otlp.OTLPSpanExporter()))
-    importlib.import_module("opentelemetry.trace").set_tracer_provider(provider)
-    return provider
+    tracers = tracing.TracerProvider()
+    tracers.add_span_processor(batches.BatchSpanProcessor(spans.OTLPSpanExporter()))
+    importlib.import_module("opentelemetry.trace").set_tracer_provider(tracers)
+    meters = metering.MeterProvider([readers.PeriodicExportingMetricReader(metrics.OTLPMetricExporter())])
+    importlib.import_module("opentelemetry.metrics").set_meter_provider(meters)
+    return [tracers, meters]

@@ -59,16 +59,21 @@ async def test_metrics_count_runs_tools_tokens_and_failures_of_the_model(tmp_pat
 
 
 @asynccontextmanager
-async def collecting() -> AsyncGenerator[tuple[str, list[bytes]]]:
-    app, bodies = FastAPI(), list[bytes]()
+async def collecting() -> AsyncGenerator[tuple[str, list[bytes], list[bytes]]]:
+    app, bodies, metrics = FastAPI(), list[bytes](), list[bytes]()
 
     @app.post("/v1/traces")
     async def _(request: Request) -> Response:
         bodies.append(await request.body())
         return Response(media_type="application/x-protobuf")
 
+    @app.post("/v1/metrics")
+    async def _(request: Request) -> Response:
+        metrics.append(await request.body())
+        return Response(media_type="application/x-protobuf")
+
     async with serve(app) as url:
-        yield url, bodies
+        yield url, bodies, metrics
 
 
 def spans_of(bodies: list[bytes]) -> dict[str, dict[str, Any]]:
@@ -84,11 +89,28 @@ def spans_of(bodies: list[bytes]) -> dict[str, dict[str, Any]]:
     return spans
 
 
+def metrics_of(bodies: list[bytes]) -> dict[str, dict[tuple[Any, ...], int]]:
+    """Of each histogram the sum of tokens, or the count of durations, by its attributes."""
+    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+
+    names = ("gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "gen_ai.token.type")
+    figures: dict[str, dict[tuple[Any, ...], int]] = {}
+    for resource in ExportMetricsServiceRequest.FromString(bodies[-1]).resource_metrics:
+        for scope in resource.scope_metrics:
+            for metric in (metric for metric in scope.metrics if metric.name.startswith("gen_ai.")):
+                for point in metric.histogram.data_points:
+                    values = {item.key: item.value.string_value for item in point.attributes}
+                    key = tuple(values.get(name, "") for name in names)
+                    counted = point.sum if metric.name.endswith("usage") else point.count
+                    figures.setdefault(metric.name, {})[key] = int(counted)
+    return figures
+
+
 @pytest.mark.parametrize("captured", [False, True])
 async def test_spans_follow_the_genai_conventions_and_hold_what_was_said_only_when_asked(
     tmp_path: Path, captured: bool
 ) -> None:
-    async with serving_openai(calls([ADD]), says("It is 5.")) as openai, collecting() as (collector, bodies):
+    async with serving_openai(calls([ADD]), says("It is 5.")) as openai, collecting() as (collector, bodies, metrics):
         write(tmp_path, openai.url)
         environment = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": collector,
@@ -108,6 +130,12 @@ async def test_spans_follow_the_genai_conventions_and_hold_what_was_said_only_wh
     assert chat["gen_ai.request.model"] == "test-model"
     assert tool["parent"] == chat["parent"] == run["id"]
     assert (b"a most private question" in b"".join(bodies)) is captured
+    figures = metrics_of(metrics)
+    assert figures["gen_ai.client.operation.duration"] == {("chat", "openai", "test-model", ""): 2}
+    assert figures["gen_ai.client.token.usage"] == {
+        ("chat", "openai", "test-model", "input"): 20,
+        ("chat", "openai", "test-model", "output"): 10,
+    }
 
 
 async def test_lines_of_a_json_log_are_objects_that_know_their_run_and_session(tmp_path: Path) -> None:
