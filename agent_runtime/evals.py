@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from xml.etree import ElementTree
 
 import yaml
@@ -26,6 +26,7 @@ from agent_runtime.errors import ConfigError, ModelError, MyAgentError, Problem,
 from agent_runtime.loading import load
 from agent_runtime.messages import Message, ModelChunk, RunResult, ToolCall, ToolSpec, ToolUse, Usage
 from agent_runtime.models import Model, model_for
+from agent_runtime.models.base import ModelAround
 
 
 class _Strict(BaseModel):
@@ -167,24 +168,16 @@ def junit(agent: str, outcomes: Sequence[Outcome]) -> str:
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
 
 
-class RecordingModel:
+class RecordingModel(ModelAround):
     """Passes questions on to a model and writes its replies to a file, one JSON line each."""
 
     def __init__(self, model: Model, file: Path) -> None:
-        self._model = model
+        super().__init__(model)
         self._file = file
 
-    @property
-    def label(self) -> str:
-        return self._model.label
-
-    async def __aenter__(self) -> RecordingModel:
-        await self._model.__aenter__()
+    async def __aenter__(self) -> Self:
         await asyncio.to_thread(self._file.write_text, "", encoding="utf-8")
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self._model.__aexit__(*exc_info)
+        return await super().__aenter__()
 
     async def stream(
         self,

@@ -26,7 +26,7 @@ from agent_runtime.messages import (
     ToolSpec,
     Usage,
 )
-from agent_runtime.models.base import Model
+from agent_runtime.models.base import Model, ModelAround
 from agent_runtime.run_context import current_run
 
 _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -206,22 +206,11 @@ class _RunSpans:
         self._span.end()
 
 
-class _ObservedModel:
+class _ObservedModel(ModelAround):
     def __init__(self, telemetry: Telemetry, agent: str, model: Model) -> None:
+        super().__init__(model)
         self._telemetry = telemetry
         self._agent = agent
-        self._model = model
-
-    @property
-    def label(self) -> str:
-        return self._model.label
-
-    async def __aenter__(self) -> _ObservedModel:
-        await self._model.__aenter__()
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self._model.__aexit__(*exc_info)
 
     async def stream(
         self,

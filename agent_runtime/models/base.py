@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from agent_runtime.messages import Message, ModelChunk, ToolSpec
 
@@ -42,3 +42,22 @@ class Model(Protocol):
             ModelError: the provider gave no usable reply; `fault` says whose turn it is.
         """
         ...
+
+
+class ModelAround:
+    """A model that stands in front of another and is opened and closed with it; its `stream` is the subclass's."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    @property
+    def label(self) -> str:
+        """The label of the model behind it."""
+        return self._model.label
+
+    async def __aenter__(self) -> Self:
+        await self._model.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._model.__aexit__(*exc_info)
