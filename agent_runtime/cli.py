@@ -89,6 +89,15 @@ def _add_author_commands(commands: Any) -> None:
 
 
 def _add_stack_commands(commands: Any) -> None:
+    agents = commands.add_parser("agents", help="what the registry knows", description=_AGENTS)
+    agents.set_defaults(command=_agents)
+    agents.add_argument("--discovery-url", "--url", metavar="URL", help="the registry (MYAGENT_DISCOVERY_URL)")
+    for name, values in _FILTERS.items():
+        agents.add_argument(f"-{name}" if name == "q" else f"--{name}", action="append", metavar="X", help=values)
+    mode = agents.add_mutually_exclusive_group()
+    mode.add_argument("--json", dest="mode", action="store_const", const="json", help="print the array")
+    mode.add_argument("--watch", dest="mode", action="store_const", const="watch", help="again every 2 s, until Ctrl-C")
+
     up = commands.add_parser(
         "up",
         help="a whole local stack: registry, portal, example agents, a model",
@@ -113,6 +122,17 @@ def _add_stack_commands(commands: Any) -> None:
     discovery.add_argument("arguments", nargs=argparse.REMAINDER)
 
 
+_FILTERS = {
+    "status": "up, degraded, draining, registered, stale or down",
+    "type": "its agent_type",
+    "tool": "has this tool",
+    "tag": "has this tag",
+    "owner": "its owner",
+    "q": "words that occur in its name, description, owner, tags or tools",
+}
+_AGENTS = """\
+What the registry knows. A filter given twice takes either value; different filters must all hold. The registry's token
+is MYAGENT_DISCOVERY_TOKEN. While the registry is away its last list is shown with its age; the exit status is 1."""
 _UP = """\
 Starts the registry with its portal and the example agents, prints the portal's address, and stops all of it on Ctrl-C.
 The model is the first of: --model, OPENAI_API_KEY (with OPENAI_BASE_URL and OPENAI_MODEL), an Ollama that answers on
@@ -258,6 +278,13 @@ def _test(arguments: argparse.Namespace) -> int:
     if arguments.junit:
         Path(arguments.junit).write_text(junit(config.stem, outcomes), encoding="utf-8")
     return EXIT_FAILED if any(outcome.complaints for outcome in outcomes) else 0
+
+
+def _agents(arguments: argparse.Namespace) -> int:
+    from agent_runtime.agents_command import show_agents
+
+    chosen: Any = {name: getattr(arguments, name) for name in _FILTERS if getattr(arguments, name)}
+    return show_agents(arguments.discovery_url, chosen, arguments.mode or "once", os.environ)
 
 
 def _up(arguments: argparse.Namespace) -> int:

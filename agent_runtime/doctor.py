@@ -97,6 +97,8 @@ async def _discovery(file: AgentFile) -> Finding:
         try:
             agents = await client.agents()
         except DiscoveryError as error:
+            if error.code == "forbidden_scope":  # a token that registers need not read
+                return Finding("discovery.url", True, f"{client.address} knows this token, which may not read its list")
             return Finding("discovery.url", False, f"{client.address}: {error} (the agent runs all the same)")
     return Finding("discovery.url", True, f"{client.address} lists {len(agents)} agents")
 

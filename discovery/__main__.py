@@ -17,10 +17,16 @@ EPILOG = """\
 environment:
   DISCOVERY_HOST, DISCOVERY_PORT      what to listen on
   DISCOVERY_DATABASE_URL              where the table is kept
-  DISCOVERY_ALLOW_ANONYMOUS=1         listen on more than loopback although anyone there may change the registry
+  DISCOVERY_TOKENS                    scope:token, comma separated, where scope is read, register or admin (both and
+                                      more); register:token:team-a-* takes such names only. file:/run/secrets/tokens
+                                      reads them from a file, one a line. Entries of one token add up: read:t,register:t
+                                      Open to all: the portal's page, /livez, /readyz. Read once, at the start.
+  DISCOVERY_ALLOW_ANONYMOUS=1         without tokens: listen on more than loopback although anyone there may change
+                                      the registry
   DISCOVERY_CORS_ORIGINS              origins of portals on other hosts, comma separated
 
-An agent finds the registry by `discovery.url` in its file or by MYAGENT_DISCOVERY_URL.
+An agent finds the registry by `discovery.url` in its file or by MYAGENT_DISCOVERY_URL, and sends `discovery.token`: a
+register token, which reads nothing; one that also has read where the agent asks other agents.
 """
 
 

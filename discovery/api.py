@@ -5,13 +5,15 @@ from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
+from discovery.auth import OPEN, Scoped, Who, check_name, needs
 from discovery.contract import AgentRecord, Check, Registered, Registration
+from discovery.paging import ListQuery, page_of
 from discovery.problems import MEDIA_TYPE, Refusal
 from discovery.registry import Registry
 from discovery.settings import Settings, version
 from discovery.stores.base import StoreError
 
-router = APIRouter()
+router = APIRouter(route_class=Scoped)
 
 
 def _registry(request: Request) -> Registry:
@@ -46,6 +48,7 @@ def _only(*known: str) -> Callable[[Request], None]:
     "/register",
     summary="Add an agent, or renew it",
     response_model=Registered,
+    openapi_extra=needs("register"),
     responses={
         201: {"model": Registered, "description": "Registered for the first time"},
         **_problems(
@@ -55,8 +58,11 @@ def _only(*known: str) -> Callable[[Request], None]:
         ),
     },
 )
-async def register(registration: Registration, request: Request, response: Response, table: Table) -> Registered:
+async def register(
+    registration: Registration, request: Request, response: Response, table: Table, who: Who
+) -> Registered:
     """Upsert by name and instance. Send the same again within the lease to keep it; without `ttl_seconds` it stays."""
+    check_name(who, registration.name)
     caller = request.client.host if request.client else None
     answer, new = await table.register(registration, caller)
     response.status_code = 201 if new else 200
@@ -67,24 +73,28 @@ async def register(registration: Registration, request: Request, response: Respo
     "/agents",
     summary="Everything that is deployed",
     response_model=list[AgentRecord],
+    openapi_extra=needs("read"),
     responses={
         304: {"description": "Unchanged since the ETag in If-None-Match"},
-        **_problems(_400="Unknown query parameter", _503="The table is not loaded"),
+        **_problems(_400="Unknown query parameter, or a wrong value of one", _503="The table is not loaded"),
     },
-    dependencies=[Depends(_only())],
+    dependencies=[Depends(_only(*ListQuery.model_fields))],
 )
-async def agents(request: Request, table: Table) -> Response:
-    """One object per name, sorted by name; `[]` before anything registered."""
-    listing = table.listing()
-    headers = {"etag": listing.etag, "x-registry-revision": str(table.revision), "cache-control": "no-cache"}
-    if _matches(request.headers.get("if-none-match"), listing.etag):
+async def agents(request: Request, table: Table, query: Annotated[ListQuery, Query()]) -> Response:
+    """One object per name, sorted by name; `[]` before anything registered. Without parameters, everything."""
+    page = page_of(table.listing(), query)
+    headers = {"etag": page.etag, "x-registry-revision": str(table.revision), "cache-control": "no-cache"}
+    if page.following is not None:
+        headers["link"] = f'<{request.url.path}?{page.following}>; rel="next"'
+    if _matches(request.headers.get("if-none-match"), page.etag):
         return Response(status_code=304, headers=headers)
-    return Response(listing.body, media_type="application/json", headers=headers)
+    return Response(page.body, media_type="application/json", headers=headers)
 
 
 @router.get(
     "/agents/{name}",
     summary="One agent with all its instances",
+    openapi_extra=needs("read"),
     responses=_problems(_400="Unknown query parameter", _404="No such agent", _503="The table is not loaded"),
     dependencies=[Depends(_only())],
 )
@@ -100,6 +110,7 @@ async def agent(name: str, table: Table) -> AgentRecord:
     "/agents/{name}",
     status_code=204,
     summary="Take an agent out",
+    openapi_extra=needs("register"),
     responses=_problems(
         _400="Unknown query parameter", _409="Another process holds the entry", _503="The storage is in trouble"
     ),
@@ -108,16 +119,18 @@ async def agent(name: str, table: Table) -> AgentRecord:
 async def remove(
     name: str,
     table: Table,
+    who: Who,
     instance_id: Annotated[
         str | None, Query(description="Only this instance; all of them where it is left out")
     ] = None,
     boot_id: Annotated[str | None, Query(description="Only if this process still holds the entry")] = None,
 ) -> None:
     """Also 204 where it is gone already."""
+    check_name(who, name)
     await table.remove(name, instance_id, boot_id)
 
 
-@router.get("/livez", summary="Is the process alive?", response_model=dict[str, str])
+@router.get("/livez", summary="Is the process alive?", response_model=dict[str, str], openapi_extra=OPEN)
 async def livez() -> dict[str, str]:
     """Says nothing of the storage: restarting this process would not mend it."""
     return {"status": "ok"}
@@ -126,6 +139,7 @@ async def livez() -> dict[str, str]:
 @router.get(
     "/readyz",
     summary="Is the table loaded and the storage usable?",
+    openapi_extra=OPEN,
     responses=_problems(_503="Not now; `detail` says why"),
 )
 async def readyz(table: Table) -> dict[str, str]:
@@ -134,7 +148,7 @@ async def readyz(table: Table) -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/health", summary="Named checks, for people")
+@router.get("/health", summary="Named checks, for people", openapi_extra=needs("read"))
 async def health(table: Table, settings: Config) -> dict[str, Any]:
     """Always 200: this describes, /readyz decides."""
     try:

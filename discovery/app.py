@@ -10,9 +10,9 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from discovery import api, portal
+from discovery import api, description, portal
 from discovery.contract import utc_now
-from discovery.problems import Guard, add_error_table, describe_problems
+from discovery.problems import Guard, add_error_table
 from discovery.registry import SWEEP_SECONDS, Registry
 from discovery.settings import Settings, version
 from discovery.stores import open_store
@@ -47,10 +47,11 @@ def create_app(settings: Settings, *, store: Store | None = None, clock: Callabl
         summary="Which agents are deployed, where, and whether they are well.",
         version=version(),
         lifespan=lifespan,
-        redoc_url=None,
+        openapi_url=None,  # its own pages would ask for no scope; `description` has them
     )
     add_error_table(app)
     app.include_router(api.router)
+    app.include_router(description.router)
     app.include_router(portal.router)
     app.add_middleware(Guard)
     if settings.cors_origins:
@@ -59,10 +60,10 @@ def create_app(settings: Settings, *, store: Store | None = None, clock: Callabl
             allow_origins=list(settings.cors_origins),
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["*"],
-            expose_headers=["ETag", "X-Registry-Revision", "X-Request-ID", "Retry-After"],
+            expose_headers=["ETag", "Link", "X-Registry-Revision", "X-Request-ID", "Retry-After"],
         )
     describe = app.openapi
-    app.openapi = lambda: describe_problems(describe())
+    app.openapi = lambda: description.describe(describe())
     return app
 
 

@@ -9,12 +9,15 @@ import json
 from collections.abc import Callable
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
-from urllib.parse import quote
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast
+from urllib.parse import quote, urlencode
 
 from pydantic import TypeAdapter, ValidationError
 
 from discovery.contract import AgentRecord, Registered, Registration, is_loopback, utc_now
+from discovery.filters import Chosen, Filters
+from discovery.last_list import LastList, Shelf
 
 if TYPE_CHECKING:
     import httpx
@@ -50,6 +53,7 @@ class DiscoveryClient:
     """Calls one registry. Opens no connection before the first call; close it, or use it as `async with`.
 
     Every method raises `DiscoveryError` within seconds, and nothing else, when the registry cannot or will not.
+    With a `cache_folder`, every list is kept there, and `last_agents` has it while the registry is away.
     """
 
     def __init__(
@@ -59,12 +63,14 @@ class DiscoveryClient:
         token: str | None = None,
         transport: "httpx.AsyncBaseTransport | None" = None,
         now: Callable[[], datetime] = utc_now,
+        cache_folder: Path | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self._token = token
         self._transport = transport
         self._now = now
         self._http: httpx.AsyncClient | None = None
+        self._shelf = None if cache_folder is None else Shelf(cache_folder, self.url)
 
     @property
     def address(self) -> str:
@@ -102,9 +108,32 @@ class DiscoveryClient:
         query = "&".join(f"{key}={quote(value, safe='')}" for key, value in chosen.items() if value is not None)
         await self._call("DELETE", f"/agents/{quote(name, safe='')}" + (f"?{query}" if query else ""))
 
-    async def agents(self) -> list[AgentRecord]:
-        """Everything the registry lists, sorted by name."""
-        return _read(_AGENTS, await self._call("GET", "/agents", limit=LARGEST_LIST_BYTES))
+    async def agents(self, **filters: Unpack[Chosen]) -> list[AgentRecord]:
+        """What the registry lists, sorted by name: everything, or what all filters hold for.
+
+        Several values of one filter are alternatives: `agents(status=["stale", "down"], tag="billing")`.
+        """
+        wanted = Filters.of(filters)
+        agents = await self._chosen(wanted)
+        if self._shelf is not None:
+            await asyncio.to_thread(self._shelf.keep, wanted, agents, self._now())
+        return agents
+
+    async def last_agents(self, **filters: Unpack[Chosen]) -> LastList | None:
+        """What `agents` last answered, in this process or an earlier one; None where nothing is kept."""
+        return None if self._shelf is None else await asyncio.to_thread(self._shelf.find, Filters.of(filters))
+
+    async def _chosen(self, wanted: Filters) -> list[AgentRecord]:
+        query = "?" + urlencode(wanted.parameters) if wanted else ""
+        try:
+            answer, headers = await self._exchange("GET", f"/agents{query}", limit=LARGEST_LIST_BYTES)
+        except DiscoveryError as error:
+            if not wanted or error.status not in {400, 422} or error.code == "invalid_parameter":
+                raise
+            return wanted.choose(_read(_AGENTS, await self._call("GET", "/agents", limit=LARGEST_LIST_BYTES)))
+        agents = _read(_AGENTS, answer)
+        # A registry of the minimal contract has no filters: it refuses them, or answers with everything.
+        return agents if "x-registry-revision" in headers else wanted.choose(agents)
 
     async def agent(self, name: str) -> AgentRecord | None:
         """One agent, or None where the registry has no such name."""
@@ -122,6 +151,11 @@ class DiscoveryClient:
     async def _call(
         self, method: str, path: str, *, content: bytes | None = None, limit: int = LARGEST_ANSWER_BYTES
     ) -> Any:
+        return (await self._exchange(method, path, content=content, limit=limit))[0]
+
+    async def _exchange(
+        self, method: str, path: str, *, content: bytes | None = None, limit: int = LARGEST_ANSWER_BYTES
+    ) -> "tuple[Any, httpx.Headers]":
         import httpx
 
         headers = {} if content is None else {"content-type": "application/json"}
@@ -140,9 +174,9 @@ class DiscoveryClient:
         if not response.is_success:
             raise _refusal(response, body, self._now())
         if not body.strip():
-            return None
+            return None, response.headers
         try:
-            return json.loads(body)
+            return json.loads(body), response.headers
         except (ValueError, RecursionError) as error:
             kind = response.headers.get("content-type", "no content type")
             raise DiscoveryError(f"the answer is not JSON but {one_line(kind)}: is this a registry?") from error

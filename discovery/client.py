@@ -16,11 +16,21 @@ from uuid import uuid4
 
 from discovery.calls import DiscoveryClient, DiscoveryError, RegistrationRefused, one_line
 from discovery.contract import Registered, Registration, utc_now
+from discovery.filters import Chosen
+from discovery.last_list import LastList
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["DiscoveryClient", "DiscoveryError", "RegistrationRefused", "RegistrationState", "registered"]
+__all__ = [
+    "Chosen",
+    "DiscoveryClient",
+    "DiscoveryError",
+    "LastList",
+    "RegistrationRefused",
+    "RegistrationState",
+    "registered",
+]
 
 GOODBYE_SECONDS = 2.0
 REFUSED_RETRY_SECONDS = 300.0

@@ -22,6 +22,7 @@ _AGENTS = TypeAdapter(list[AgentRecord])
 class Listing:
     """`GET /agents`, ready to send."""
 
+    agents: tuple[AgentRecord, ...]
     body: bytes
     etag: str
     made_at: datetime
@@ -37,13 +38,14 @@ def make_listing(records: Iterable[Record], now: datetime) -> Listing:
         if agent is not None:
             agents.append(agent)
     changes = [i.next_transition_at for agent in agents for i in agent.instances if i.next_transition_at is not None]
-    tagged = _AGENTS.dump_json(agents, exclude=_UNTAGGED)
-    return Listing(
-        body=_AGENTS.dump_json(agents),
-        etag=f'W/"{blake2b(tagged, digest_size=12).hexdigest()}"',
-        made_at=now,
-        good_until=min(changes, default=None),
-    )
+    body, etag = encoded(agents)
+    return Listing(tuple(agents), body, etag, made_at=now, good_until=min(changes, default=None))
+
+
+def encoded(agents: list[AgentRecord], besides: str = "") -> tuple[bytes, str]:
+    """Agents as they are sent, and a weak tag of them; `besides` is what else of the answer the tag stands for."""
+    tagged = _AGENTS.dump_json(agents, exclude=_UNTAGGED) + besides.encode()
+    return _AGENTS.dump_json(agents), f'W/"{blake2b(tagged, digest_size=12).hexdigest()}"'
 
 
 def agent_record(records: Iterable[Record], now: datetime) -> AgentRecord | None:

@@ -23,13 +23,23 @@ DRAINED_BYTES = 16 * 1024 * 1024
 class Refusal(Exception):
     """A request that is answered with a problem; the routes raise it where nothing else says why."""
 
-    def __init__(self, status: int, code: str, detail: str, hint: str | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        hint: str | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(detail)
-        self.status, self.code, self.detail, self.hint = status, code, detail, hint
+        self.status, self.code, self.detail, self.hint, self.headers = status, code, detail, hint, headers
 
 
 TITLES = {
     400: "Bad request",
+    401: "A token is needed",
+    403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
     409: "Conflict",
@@ -70,7 +80,8 @@ def add_error_table(app: FastAPI) -> None:
 
     @app.exception_handler(Refusal)
     async def refused(request: Request, error: Refusal) -> Response:
-        return problem_response(request, error.status, error.code, error.detail, hint=error.hint)
+        code, detail = error.code, error.detail
+        return problem_response(request, error.status, code, detail, hint=error.hint, headers=error.headers)
 
     @app.exception_handler(Superseded)
     async def superseded(request: Request, error: Superseded) -> Response:
@@ -101,6 +112,11 @@ def add_error_table(app: FastAPI) -> None:
 
 
 def _invalid(request: Request, error: RequestValidationError) -> Response:
+    if all(entry["loc"][0] == "query" for entry in error.errors()):
+        wrong = [FieldProblem(field=str(entry["loc"][1]), reason=_reason(entry)) for entry in error.errors()[:50]]
+        detail = "; ".join(f"{one.field}: {one.reason}" for one in wrong[:5])
+        hint = "/docs describes the parameters."
+        return problem_response(request, 400, "invalid_parameter", detail, hint=hint, errors=wrong)
     found: list[FieldProblem] = []
     forbidden = False
     for entry in error.errors():

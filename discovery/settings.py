@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from discovery.contract import is_loopback
 from discovery.stores import open_store, sqlite_path
+from discovery.tokens import Tokens, read_tokens
 
 YES, NO = {"1", "true", "yes", "on"}, {"", "0", "false", "no", "off"}
 
@@ -44,9 +45,11 @@ class Settings:
     database_url: str = "sqlite:///registry.db"
     allow_anonymous: bool = False
     cors_origins: tuple[str, ...] = ()
+    tokens: Tokens | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        problems = [*_host(self.host, self.allow_anonymous), *_port(self.port), *_database(self.database_url)]
+        may_be_reached = self.allow_anonymous or self.tokens is not None
+        problems = [*_host(self.host, may_be_reached), *_port(self.port), *_database(self.database_url)]
         problems += [problem for origin in self.cors_origins for problem in _origin(origin)]
         if problems:
             raise SettingsError(problems)
@@ -54,7 +57,7 @@ class Settings:
     @property
     def open_to_network(self) -> bool:
         """Whether anyone who reaches this machine may read and change the table."""
-        return not is_loopback(self.host)
+        return self.tokens is None and not is_loopback(self.host)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ, **flags: Any) -> Self:
@@ -65,11 +68,11 @@ class Settings:
         def text(name: str) -> str | None:
             return environment.get(name, "").strip() or None
 
-        if text("DISCOVERY_TOKENS"):
-            problems.append(
-                "DISCOVERY_TOKENS is set, but this version does not support tokens and will not pretend to: "
-                "unset it, and keep the registry on loopback or behind something that asks for credentials."
-            )
+        try:
+            values["tokens"] = read_tokens(text("DISCOVERY_TOKENS"))
+        except ValueError as error:
+            problems.append(f"DISCOVERY_TOKENS {error}.")
+            values["tokens"] = Tokens()  # some were meant: the open network is not what is wrong
         values["host"] = text("DISCOVERY_HOST")
         port = text("DISCOVERY_PORT")
         # Kubernetes sets this variable itself, to tcp://…, in every pod beside a service that is named discovery.
@@ -96,12 +99,12 @@ class Settings:
         return settings
 
 
-def _host(host: str, allow_anonymous: bool) -> list[str]:
-    if is_loopback(host) or allow_anonymous:
+def _host(host: str, may_be_reached: bool) -> list[str]:
+    if is_loopback(host) or may_be_reached:
         return []
     return [
         f"DISCOVERY_HOST (--host) {host} is reachable from other machines, and anyone there could change the registry: "
-        "set DISCOVERY_ALLOW_ANONYMOUS=1 to allow that, or listen on 127.0.0.1."
+        "set DISCOVERY_TOKENS, or DISCOVERY_ALLOW_ANONYMOUS=1 to allow that, or listen on 127.0.0.1."
     ]
 
 

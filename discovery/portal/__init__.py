@@ -5,9 +5,10 @@ from importlib.resources import files
 
 from fastapi import APIRouter, Response
 
+from discovery.auth import OPEN, Scoped
 from discovery.problems import Refusal
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, route_class=Scoped)
 
 PARTS = ("style.css", "portal.js")
 MEDIA_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
@@ -32,13 +33,13 @@ HEADERS = {
 }
 
 
-@router.get("/")
+@router.get("/", openapi_extra=OPEN)
 async def page() -> Response:
     """The page itself."""
     return _file("index.html")
 
 
-@router.get("/portal/{name}")
+@router.get("/portal/{name}", openapi_extra=OPEN)
 async def part(name: str) -> Response:
     """What the page is made of."""
     if name not in PARTS:

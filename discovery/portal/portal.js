@@ -8,7 +8,7 @@ const ORDER = ["down", "stale", "draining", "degraded", "registered", "up"]; // 
 const base = new URL(".", location.href);
 
 const $ = (id) => document.getElementById(id);
-const page = { agents: [], etag: null, heard: 0, away: null, skew: 0, query: "", sort: "name", polls: 0, loaded: false };
+const page = { agents: [], etag: null, heard: 0, away: null, skew: 0, query: "", sort: "name", polls: 0, loaded: false, token: "", locked: false };
 const rows = new Map(); // name → {row, cells}
 const chats = new Map(); // name → Chat
 
@@ -61,14 +61,46 @@ async function copy(text, button) {
 
 // ---- the registry ----
 
+// The token lives in this page and nowhere else: a reload forgets it.
+function ask(path, headers = {}) {
+  if (page.token) headers.authorization = `Bearer ${page.token}`;
+  return fetch(new URL(path, base), { headers, cache: "no-store", signal: AbortSignal.timeout(5000) });
+}
+
+function lock(response, problem) {
+  page.locked = true;
+  $("api").hidden = true; // a link sends no token
+  const refused = page.token && (response.status === 401 ? "This token is not known to the registry." : problem.words);
+  page.token = "";
+  const input = h("input", { type: "password", autocomplete: "off", placeholder: "Read token", "aria-label": "Read token of this registry" });
+  const use = (event) => {
+    event.preventDefault();
+    page.token = input.value.trim().replace(/[^\x21-\x7e]/g, "");
+    if (!page.token) return;
+    page.locked = false;
+    page.polls = 0;
+    $("token")?.remove();
+    poll();
+  };
+  const form = h("form", { class: "key", onsubmit: use }, input, h("button", { type: "submit" }, "Use for this visit"));
+  $("token")?.remove();
+  $("notices").append(h("div", { id: "token", class: "notice", role: "note" }, h("p", { role: refused ? "alert" : undefined }, refused || "This registry shows its list to those who have a read token."), form));
+  input.focus();
+}
+
 async function poll() {
+  if (page.locked) return;
   const headers = {};
   if (page.etag && page.polls % FULL_EVERY) headers["if-none-match"] = page.etag;
   if (page.polls++ % HEALTH_EVERY === 0) askHealth();
   try {
-    const response = await fetch(new URL("agents", base), { headers, cache: "no-store", signal: AbortSignal.timeout(5000) });
+    const response = await ask("agents", headers);
     if (response.status !== 304) {
-      if (!response.ok) throw new Error((await problemOf(response)).words);
+      if (!response.ok) {
+        const problem = await problemOf(response);
+        if ((response.status === 401 || response.status === 403) && !page.locked) lock(response, problem);
+        throw new Error(page.locked ? "it asks for a token" : problem.words);
+      }
       const agents = await response.json();
       if (!Array.isArray(agents)) throw new Error("something else answers in its place");
       page.agents = agents;
@@ -94,7 +126,7 @@ async function pollForever() {
 
 async function askHealth() {
   try {
-    const health = await (await fetch(new URL("health", base), { cache: "no-store", signal: AbortSignal.timeout(5000) })).json();
+    const health = await (await ask("health")).json();
     notice("open", health.open_to_network && "Open to the network: anyone who reaches this machine can read and change this list (DISCOVERY_ALLOW_ANONYMOUS).");
     const broken = (health.checks || []).find((check) => !check.ok);
     notice("storage", broken && `New registrations are refused for now: ${broken.reason || broken.name}`, true);

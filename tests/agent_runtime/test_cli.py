@@ -23,6 +23,7 @@ FLAGS = {
     ],
     "chat": ["--config", "--session", "message"],
     "validate": ["--config", "--json"],
+    "agents": ["--discovery-url", "--status", "--type", "--tool", "--tag", "--owner", "-q", "--json", "--watch"],
     "up": ["--model", "--port", "--install", "FOLDER"],
 }
 BROKEN = """\

@@ -18,6 +18,7 @@ from agent_runtime.registration import registration_of
 from agent_runtime.server import create_app
 from discovery.app import create_app as create_registry
 from discovery.settings import Settings
+from discovery.tokens import read_tokens
 from tests.agents import eventually, free_port, started, write_agent
 from tests.serving import serve
 
@@ -83,6 +84,39 @@ async def test_an_agent_is_listed_after_boot_and_gone_after_shutdown(tmp_path: P
             health = (await client.get("/health")).json()
             assert health["discovery"]["registered"]
         assert await listed(url) == []
+
+
+async def test_an_agent_registers_with_its_token_and_takes_itself_out_with_it(tmp_path: Path) -> None:
+    tokens = read_tokens("register:t0ps3cret:help*,read:reader")
+    async with asyncio.timeout(20), serve(create_registry(Settings(database_url="memory://", tokens=tokens))) as url:
+        headers = {"authorization": "Bearer reader"}
+        async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=5) as reader:
+
+            async def names() -> list[str]:
+                return [agent["name"] for agent in (await reader.get("/agents")).json()]
+
+            discovery = {"url": url, "token": "${REGISTRY_TOKEN}"}
+            async with announced(tmp_path, discovery, environment={"REGISTRY_TOKEN": "t0ps3cret"}):
+                assert await eventually(names) == ["helper"]
+            assert await names() == []
+
+
+async def test_an_agent_without_the_right_token_is_told_once_and_answers_all_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokens = read_tokens("register:t0ps3cret:team-a-*")
+
+    async def told() -> bool:
+        return "may not register or remove 'helper'" in caplog.text
+
+    async with (
+        asyncio.timeout(20),
+        serve(create_registry(Settings(database_url="memory://", tokens=tokens))) as url,
+        announced(tmp_path, {"url": url, "token": "t0ps3cret"}) as client,
+    ):
+        await eventually(told)
+        assert await answers(client)
+    assert "t0ps3cret" not in caplog.text
 
 
 async def test_the_addresses_of_the_file_are_the_ones_that_are_listed(tmp_path: Path) -> None:

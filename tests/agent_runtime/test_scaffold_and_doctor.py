@@ -5,8 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from discovery.app import create_app as create_registry
+from discovery.settings import Settings
+from discovery.tokens import read_tokens
 from tests.agents import myagent, write_agent
 from tests.openai_server import refuses, says, serving_openai
+from tests.serving import serve
 
 
 @pytest.mark.model
@@ -66,6 +70,20 @@ async def test_doctor_says_of_each_part_whether_it_is_there_and_one_that_is_miss
     assert findings["session.store"]["ok"]
     assert "the agent runs all the same" in findings["discovery.url"]["detail"]
     assert "sk-secret-of-a-person" not in examined.out + examined.err
+
+
+async def test_doctor_is_content_with_a_token_that_registers_and_does_not_read(tmp_path: Path) -> None:
+    tokens = read_tokens("register:t0ps3cret")
+    registry = create_registry(Settings(database_url="memory://", tokens=tokens))
+    async with serving_openai(says("Hello.")) as openai, serve(registry) as url:
+        found: list[bool] = []
+        for token in ("t0ps3cret", "stranger"):
+            model = {"name": "test-model", "endpoint": openai.url}
+            write_agent(tmp_path, model=model, discovery={"url": url, "token": "${TOKEN}"})
+            examined = await myagent("doctor", "--json", cwd=tmp_path, environment={"TOKEN": token})
+            assert token not in examined.out + examined.err
+            found += [finding["ok"] for finding in json.loads(examined.out) if finding["what"] == "discovery.url"]
+    assert found == [True, False]
 
 
 async def test_doctor_is_content_when_everything_is_there(tmp_path: Path) -> None:

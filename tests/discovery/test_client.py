@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -86,6 +87,63 @@ async def test_register_list_look_up_and_remove(registry: RunRegistry) -> None:
         await client.remove("a bü", instance_id="default", boot_id="x")
         await client.remove("a bü")
         assert await client.agent("a bü") is None
+
+
+async def test_a_filtered_list_is_the_registrys_own_choice(registry: RunRegistry) -> None:
+    async with registry() as http, DiscoveryClient(str(http.base_url)) as client:
+        for name, tags in {"a": ["x"], "b": ["y"], "c": ["ü & z"]}.items():
+            await client.register(registration(name=name, tags=tags))
+        assert [agent.name for agent in await client.agents(tag=["x", "ü & z"])] == ["a", "c"]
+        assert [agent.name for agent in await client.agents(q="search", tag="y", status=["registered", "up"])] == ["b"]
+        with pytest.raises(DiscoveryError, match="status: Input should be 'up'") as caught:
+            await client.agents(status="upp")
+        assert (caught.value.status, caught.value.code) == (400, "invalid_parameter")
+
+
+@pytest.mark.parametrize("refusal", [None, 400, 422])
+async def test_a_registry_without_filters_is_filtered_here(refusal: int | None) -> None:
+    listed = [MINIMAL | {"name": "a", "tags": ["x"]}, MINIMAL | {"name": "b"}]
+    everything = httpx.Response(200, json=listed)
+    wire = Wire(*([] if refusal is None else [httpx.Response(refusal, json={"detail": "no"})]), everything)
+    async with DiscoveryClient("http://registry", transport=wire) as client:
+        assert [agent.name for agent in await client.agents(tag="x")] == ["a"]
+
+
+async def test_the_last_list_is_kept_on_disk_for_when_the_registry_is_away(
+    registry: RunRegistry, tmp_path: Path, clock: Clock
+) -> None:
+    folder = tmp_path / "not" / "there yet"
+    async with registry() as http:
+        url = str(http.base_url)
+        async with DiscoveryClient(url, cache_folder=folder, now=clock) as client:
+            assert await client.last_agents() is None
+            for name, tags in {"a": ["x"], "b": ["y"]}.items():
+                await client.register(registration(name=name, tags=tags))
+            known = await client.agents()
+    async with DiscoveryClient(url, cache_folder=folder) as later:
+        with pytest.raises(DiscoveryError):
+            await later.agents()
+        last, chosen = await later.last_agents(), await later.last_agents(tag="y")
+    assert last is not None
+    assert chosen is not None
+    assert (last.agents, last.heard_at) == (known, clock.now)
+    assert [agent.name for agent in chosen.agents] == ["b"]
+    (file,) = folder.iterdir()
+    assert file.stat().st_mode & 0o077 == 0
+    async with DiscoveryClient("http://127.0.0.1:9/other", cache_folder=folder) as other:
+        assert await other.last_agents() is None
+    file.write_text("{")
+    async with DiscoveryClient(url, cache_folder=folder) as later:
+        assert await later.last_agents() is None
+
+
+async def test_a_folder_that_cannot_be_written_costs_the_cache_and_nothing_else(
+    registry: RunRegistry, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    async with registry() as http, DiscoveryClient(str(http.base_url), cache_folder=tmp_path / "file") as client:
+        assert await client.agents() == []
+        assert await client.last_agents() is None
 
 
 async def test_a_refusal_says_what_the_registry_said(registry: RunRegistry) -> None:
@@ -518,9 +576,8 @@ def test_importing_the_client_is_cheap_and_needs_nothing_of_the_registry() -> No
         "{'httpx', 'fastapi', 'starlette', 'uvicorn', 'aiosqlite', 'discovery'}))"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
-    assert found.stdout.strip() == str(
-        ["discovery", "discovery.calls", "discovery.client", "discovery.contract", "discovery.fields"]
-    )
+    files = ["calls", "client", "contract", "fields", "filters", "last_list"]
+    assert found.stdout.strip() == str(["discovery", *(f"discovery.{file}" for file in files)])
 
 
 def test_the_signature_promises_seams_for_time_and_chance() -> None:

@@ -53,7 +53,7 @@ def running(folder: Path, *arguments: str, **variables: str) -> Iterator[tuple[s
 def test_help_names_the_flags_and_the_variables() -> None:
     shown = run("--help")
     assert shown.returncode == 0
-    for word in ("--host", "--port", "--database-url", "--log-level", "DISCOVERY_ALLOW_ANONYMOUS"):
+    for word in ("--host", "--port", "--database-url", "--log-level", "DISCOVERY_ALLOW_ANONYMOUS", "DISCOVERY_TOKENS"):
         assert word in shown.stdout
 
 
@@ -86,7 +86,7 @@ def test_it_ends_in_time_although_a_client_never_finishes(tmp_path: Path) -> Non
     ("variables", "words"),
     [
         ({"DISCOVERY_HOST": "0.0.0.0"}, "DISCOVERY_ALLOW_ANONYMOUS=1"),
-        ({"DISCOVERY_TOKENS": "read:hush"}, "does not support tokens"),
+        ({"DISCOVERY_TOKENS": "read:ok,hush"}, "DISCOVERY_TOKENS entry 2 must begin with"),
         ({"DISCOVERY_PORT": "x"}, "must be a number"),
         ({"DISCOVERY_DATABASE_URL": "postgresql://u:hush@h/d"}, "use sqlite:///"),
     ],
@@ -122,6 +122,23 @@ def test_open_to_the_network_is_logged_loudly_and_told_to_the_portal(tmp_path: P
         _, errors = process.communicate(timeout=SECONDS)
         assert "WARNING" in errors
         assert "anyone who reaches this machine" in errors
+
+
+def test_with_tokens_it_listens_everywhere_without_a_warning_and_writes_no_token_anywhere(tmp_path: Path) -> None:
+    secrets = tmp_path / "tokens"
+    secrets.write_text("read:t0ps3cret\nregister:t0ps3cret:a-*\n", encoding="utf-8")
+    arguments = ("--host", "0.0.0.0", "--database-url", "memory://", "--log-level", "debug")
+    with running(tmp_path, *arguments, DISCOVERY_TOKENS=f"file:{secrets}") as (process, url):
+        for token, status in {"t0ps3cret": 200, "t0ps3cret2": 401}.items():
+            headers = {"authorization": f"Bearer {token}"}
+            answer = httpx.get(f"{url}/health", trust_env=False, headers=headers)
+            assert answer.status_code == status
+            assert token not in answer.text
+        assert httpx.get(f"{url}/agents", trust_env=False).status_code == 401
+        process.terminate()
+        out, errors = process.communicate(timeout=SECONDS)
+        assert "t0ps3cret" not in out + errors
+        assert "WARNING" not in errors
 
 
 def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from discovery.tokens import read_tokens
 from tests.discovery.conftest import MINIMAL, RunRegistry
 from tests.discovery.fake_agent import fake_agent
 from tests.serving import serve
@@ -160,3 +161,28 @@ async def test_search_narrows_the_list_by_name_tool_and_owner(registry: RunRegis
             await expect(page.locator("#panel h2")).to_have_text("billing")
             await page.get_by_label("Search agents").fill("nothing like it")
             await expect(page.get_by_text("No agent matches")).to_be_visible()
+
+
+async def test_a_registry_with_tokens_asks_for_one_and_the_page_forgets_it(registry: RunRegistry) -> None:
+    tokens = read_tokens("read:reader,register:writer")
+    async with registry(database_url="memory://", tokens=tokens) as http:
+        http.headers["authorization"] = "Bearer writer"
+        await add(http, name="orders")
+        async with browser_page(str(http.base_url)) as page:
+            field = page.get_by_label("Read token of this registry")
+            said = {"": "those who have a read token", "wrong": "not known", "writer": "needs the scope"}
+            for token, words in said.items():
+                if token:
+                    await field.fill(token)
+                    await page.keyboard.press("Enter")
+                await expect(page.locator("#token p")).to_contain_text(words)
+                await expect(page.locator("#summary")).to_contain_text("it asks for a token")
+            await field.fill("reader")
+            await page.get_by_role("button", name="Use for this visit").click()
+            await expect(page.locator("tbody tr")).to_have_count(1)
+            await expect(field).to_have_count(0)
+            kept = "JSON.stringify([localStorage, sessionStorage, document.cookie, location.href])"
+            assert "reader" not in await page.evaluate(kept)
+            await page.reload()
+            await expect(field).to_be_visible()
+            await expect(page.locator("tbody tr")).to_have_count(0)

@@ -42,11 +42,11 @@ def test_all_that_is_wrong_is_told_at_once_a_sentence_each() -> None:
             "DISCOVERY_PORT": "ninety",
             "DISCOVERY_DATABASE_URL": "mysql://u:hush@h/d",
             "DISCOVERY_CORS_ORIGINS": "portal.example",
-            "DISCOVERY_TOKENS": "read:hush",
+            "DISCOVERY_TOKENS": "hush:read",
             "DISCOVERY_ALLOW_ANONYMOUS": "perhaps",
         }
     )
-    assert len(found) == 6
+    assert len(found) == 5  # not the network: tokens were meant
     assert all(problem.startswith("DISCOVERY_") and problem.endswith(".") for problem in found)
     assert "hush" not in " ".join(found)
 
@@ -58,9 +58,26 @@ def test_the_network_is_refused_without_saying_so_twice_and_told_what_to_do() ->
         Settings(host="192.168.1.5")
 
 
-def test_tokens_are_refused_and_never_silently_ignored() -> None:
-    (found,) = problems({"DISCOVERY_TOKENS": "register:t0ps3cret"})
-    assert "does not support tokens" in found
+def test_with_tokens_the_network_is_fine_and_settings_show_none_of_them() -> None:
+    settings = Settings.from_environment({"DISCOVERY_HOST": "0.0.0.0", "DISCOVERY_TOKENS": "register:t0ps3cret:a-*"})
+    assert settings.open_to_network is False
+    assert settings.tokens is not None
+    assert settings.tokens.caller("t0ps3cret") is not None
+    assert "t0ps3cret" not in repr(settings) + str(dataclasses.asdict(settings))
+
+
+def test_tokens_win_over_a_registry_that_was_told_to_let_anyone_in() -> None:
+    settings = Settings.from_environment({"DISCOVERY_TOKENS": "read:t", "DISCOVERY_ALLOW_ANONYMOUS": "1"})
+    assert settings.tokens is not None
+    assert settings.tokens.caller("other") is None
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+@pytest.mark.parametrize("tokens", [",", "t0ps3cret", "register:t0ps3cret:", "file:/nowhere"])
+def test_tokens_that_are_wrong_are_one_sentence_without_them(tokens: str, host: str) -> None:
+    (found,) = problems({"DISCOVERY_TOKENS": tokens, "DISCOVERY_HOST": host})
+    assert found.startswith("DISCOVERY_TOKENS ")
+    assert found.endswith(".")
     assert "t0ps3cret" not in found
 
 

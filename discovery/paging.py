@@ -1,0 +1,96 @@
+"""The query of `GET /agents`, and the part of the list that answers it. Pure."""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import Annotated, Literal
+from urllib.parse import urlencode
+
+from pydantic import AfterValidator, BaseModel, Field
+from pydantic_core import PydanticCustomError
+
+from discovery.filters import Filters
+from discovery.listing import Listing, encoded
+
+LARGEST_PAGE = 1000
+_CURSOR = "after:"
+
+
+def _words(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError("blank", "must not be blank: leave it out to mean everything")
+    return text
+
+
+def _cursor(text: str) -> str:
+    _name_in(text)
+    return text
+
+
+Value = Annotated[str, Field(max_length=256), AfterValidator(_words)]
+Values = Annotated[list[Value], Field(max_length=64)]
+# All that the list can show; a status that is misspelt must not mean "none".
+Shown = Literal["up", "degraded", "draining", "registered", "stale", "down"]
+
+
+class ListQuery(BaseModel):
+    """What `GET /agents` may be asked. Repeat a parameter to give alternatives; different parameters must all hold."""
+
+    status: list[Shown] = Field([], max_length=64, description="Of the agent's best instance")
+    type: Values = Field([], description="`agent_type`, exactly")
+    tool: Values = Field([], description="Has a tool of exactly this name")
+    tag: Values = Field([], description="Has exactly this tag")
+    owner: Values = Field([], description="The owner, exactly")
+    q: Values = Field([], description="Words, in any case: each occurs in the name, description, owner, tags or tools")
+    limit: int | None = Field(
+        None, ge=1, le=LARGEST_PAGE, description='At most so many; `Link: <…>; rel="next"` leads to the rest'
+    )
+    cursor: Annotated[str, AfterValidator(_cursor)] | None = Field(
+        None, max_length=1024, description="Where a page goes on: taken from a `Link`, never made up"
+    )
+
+    @property
+    def filters(self) -> Filters:
+        """The part of the query that says which agents."""
+        chosen = self.model_dump(exclude={"limit", "cursor"})
+        return Filters(**{name: tuple(values) for name, values in chosen.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """An answer to a query, ready to send; `following` is the query of the next page, None on the last one."""
+
+    body: bytes
+    etag: str
+    following: str | None = None
+
+
+def page_of(listing: Listing, query: ListQuery) -> Page:
+    """What a query chooses.
+
+    A page goes on after a name, not a number: agents that come or go meanwhile shift nothing.
+    """
+    filters = query.filters
+    if not filters and query.limit is None and query.cursor is None:
+        return Page(listing.body, listing.etag)
+    agents = listing.agents
+    if query.cursor is not None:
+        agents = agents[bisect_right(agents, _name_in(query.cursor), key=lambda agent: agent.name) :]
+    chosen = filters.choose(agents) if filters else list(agents)
+    following = None
+    if query.limit is not None and len(chosen) > query.limit:
+        chosen = chosen[: query.limit]
+        cursor = urlsafe_b64encode((_CURSOR + chosen[-1].name).encode()).decode().rstrip("=")
+        following = urlencode([*filters.parameters, ("limit", query.limit), ("cursor", cursor)])
+    body, etag = encoded(chosen, following or "")
+    return Page(body, etag, following)
+
+
+def _name_in(cursor: str) -> str:
+    try:
+        text = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4)).decode()
+    except ValueError:
+        text = ""
+    if not text.startswith(_CURSOR):
+        raise PydanticCustomError("cursor", "is not a cursor of this registry: take it from the Link of a page")
+    return text.removeprefix(_CURSOR)
