@@ -139,11 +139,23 @@ The model is the first of: --model, OPENAI_API_KEY (with OPENAI_BASE_URL and OPE
 this machine, the built-in small one."""
 
 
+def _agent_file(text: str) -> Path:
+    """The path that was given, or the agent.yaml in it."""
+    path = Path(text)
+    return path / "agent.yaml" if (path / "agent.yaml").is_file() else path
+
+
 def _command(commands: Any, name: str, function: Any, summary: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=summary, description=summary[0].upper() + summary[1:] + "."
     )
-    parser.add_argument("--config", default="agent.yaml", metavar="FILE", help="the agent file (agent.yaml)")
+    parser.add_argument(
+        "--config",
+        default="agent.yaml",
+        metavar="FILE",
+        type=_agent_file,
+        help="the agent file (agent.yaml), or its folder",
+    )
     parser.set_defaults(command=function)
     return parser
 
@@ -152,7 +164,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from agent_runtime.serving import serve
     from agent_runtime.telemetry import traced
 
-    config = Path(arguments.config)
+    config = arguments.config
     shared = config.is_dir()  # several agents share one port
     overrides = _overrides(arguments, os.environ)
 
@@ -207,7 +219,7 @@ def _overrides(arguments: argparse.Namespace, environment: Mapping[str, str]) ->
 def _chat(arguments: argparse.Namespace) -> int:
     from agent_runtime.terminal import converse
 
-    return converse(Path(arguments.config), arguments.message, arguments.session or "terminal")
+    return converse(arguments.config, arguments.message, arguments.session or "terminal")
 
 
 def _validate(arguments: argparse.Namespace) -> int:
@@ -258,7 +270,7 @@ def _new(arguments: argparse.Namespace) -> int:
 def _doctor(arguments: argparse.Namespace) -> int:
     from agent_runtime.doctor import examine
 
-    findings = asyncio.run(examine(Path(arguments.config)))
+    findings = asyncio.run(examine(arguments.config))
     if arguments.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
@@ -271,7 +283,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 def _test(arguments: argparse.Namespace) -> int:
     from agent_runtime.evals import hold, junit
 
-    config = Path(arguments.config)
+    config = arguments.config
     suite = Path(arguments.conversations or config.with_name("conversations.yaml"))
     tape = "record" if arguments.record else "replay" if arguments.replay else None
     outcomes = asyncio.run(hold(config, suite, tape))

@@ -135,7 +135,7 @@ def _asked(
         f"up to £{maximum:,.2f}" if maximum is not None else "",
         f"of customers named {customer!r}" if customer else "",
         f"in the {region}" if region else "",
-        f"that are {status}" if status else "",
+        f"with status {status}" if status else "",
         f"placed {_words(period)}" if period else "",
     ]
     return "".join(f" {part}" for part in parts if part)

@@ -203,3 +203,10 @@ async def test_a_session_store_out_of_reach_is_one_sentence(tmp_path: Path) -> N
 async def test_an_empty_message_is_one_sentence(tmp_path: Path) -> None:
     write_agent(tmp_path)
     is_one_sentence(await myagent("chat", " ", cwd=tmp_path), 1, "myagent: the message is empty")
+
+
+async def test_a_folder_with_an_agent_file_means_that_file(tmp_path: Path) -> None:
+    write_agent(tmp_path / "helper")
+    validated = await myagent("validate", "--config", "helper", cwd=tmp_path)
+    assert validated.status == 0
+    assert validated.out.startswith("helper/agent.yaml is valid")
