@@ -7,14 +7,14 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
-from agent_runtime import __version__
 from agent_runtime.config import AgentConfig
 from agent_runtime.errors import ConfigError, MyAgentError, Problem
+from agent_runtime.flags import FILTERS, make_parser
 from agent_runtime.loading import AgentFile, load
 from agent_runtime.logs import set_up_logging
 
@@ -23,10 +23,10 @@ EXIT_FAILED, EXIT_FILE = 1, 2
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The `myagent` command. Exit status 0 is well, 2 a problem of the file or the command line, 1 anything else."""
-    arguments = _parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     set_up_logging(getattr(arguments, "log_level", "warning"), getattr(arguments, "log_format", "text"))
     try:
-        sys.exit(arguments.command(arguments))
+        sys.exit(_COMMANDS[arguments.command](arguments))
     except ConfigError as error:
         print(error, file=sys.stderr)
         sys.exit(EXIT_FILE)
@@ -35,129 +35,6 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         sys.exit(EXIT_FAILED)
     except (KeyboardInterrupt, asyncio.CancelledError):
         sys.exit(130)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="myagent", description="Run agents that are one YAML file each.")
-    parser.add_argument("--version", action="version", version=f"myagent {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add_use_commands(commands)
-    _add_author_commands(commands)
-    _add_stack_commands(commands)
-    return parser
-
-
-def _add_use_commands(commands: Any) -> None:
-    run = _command(commands, "run", _run, "serve an agent, or a folder of them, and announce it to discovery")
-    run.add_argument("--host", help="address to listen on (server.host)")
-    run.add_argument("--port", type=int, help="port to listen on, 0 for a free one (server.port)")
-    run.add_argument("--service-url", help="address that other services reach it at (MYAGENT_SERVICE_URL)")
-    run.add_argument("--public-url", help="address that browsers reach it at (MYAGENT_PUBLIC_URL)")
-    run.add_argument("--discovery-url", help="the registry (MYAGENT_DISCOVERY_URL)")
-    run.add_argument("--reload", action="store_true", help="swap an agent in when its file or its tools are edited")
-    run.add_argument(
-        "--allow-anonymous", action="store_true", help="listen beyond loopback although nobody needs a key"
-    )
-    run.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
-    run.add_argument("--log-format", default="text", choices=["text", "json"], help="json: one object a line")
-
-    chat = _command(commands, "chat", _chat, "talk to an agent in the terminal and see its steps")
-    chat.add_argument("message", nargs="?", help="one message; without it, a conversation")
-    chat.add_argument("--session", metavar="ID", help="go on with this session of a stateful agent")
-
-
-def _add_author_commands(commands: Any) -> None:
-    validate = _command(commands, "validate", _validate, "check an agent file and say where each value comes from")
-    validate.add_argument("--json", action="store_true", help="print the result as JSON")
-
-    schema = commands.add_parser("schema", help="print the JSON Schema of the agent file, for editors")
-    schema.set_defaults(command=_schema)
-
-    new = commands.add_parser("new", help="make a folder with an agent that runs at once")
-    new.set_defaults(command=_new)
-    new.add_argument("name", help="lower-case letters, digits and hyphens; also the folder's name")
-
-    doctor = _command(commands, "doctor", _doctor, "say what an agent file needs and whether it is there")
-    doctor.add_argument("--json", action="store_true", help="print the result as JSON")
-
-    test = _command(commands, "test", _test, "hold the conversations beside an agent file and check what comes of them")
-    test.add_argument("--conversations", metavar="FILE", help="the suite (conversations.yaml beside the agent file)")
-    test.add_argument("--junit", metavar="FILE", help="write the outcome as JUnit XML")
-    tape = test.add_mutually_exclusive_group()
-    tape.add_argument("--record", action="store_true", help="keep the model's replies in conversations.jsonl")
-    tape.add_argument("--replay", action="store_true", help="answer from conversations.jsonl: no model, no key")
-
-
-def _add_stack_commands(commands: Any) -> None:
-    agents = commands.add_parser("agents", help="what the registry knows", description=_AGENTS)
-    agents.set_defaults(command=_agents)
-    agents.add_argument("--discovery-url", "--url", metavar="URL", help="the registry (MYAGENT_DISCOVERY_URL)")
-    for name, values in _FILTERS.items():
-        agents.add_argument(f"-{name}" if name == "q" else f"--{name}", action="append", metavar="X", help=values)
-    mode = agents.add_mutually_exclusive_group()
-    mode.add_argument("--json", dest="mode", action="store_const", const="json", help="print the array")
-    mode.add_argument("--watch", dest="mode", action="store_const", const="watch", help="again every 2 s, until Ctrl-C")
-
-    up = commands.add_parser(
-        "up",
-        help="a whole local stack: registry, portal, example agents, a model",
-        description=_UP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    up.set_defaults(command=_up)
-    up.add_argument(
-        "agents", nargs="*", type=Path, metavar="FOLDER", help="agent folders; the shipped examples if none"
-    )
-    up.add_argument("--model", metavar="HUB-ID", help="a GGUF model to download once and use: owner/repo[:file.gguf]")
-    up.add_argument("--port", type=int, default=9000, help="port of the registry and portal (9000)")
-    up.add_argument("--install", metavar="COMMAND", help="installs what agents lack; those that lack it start after it")
-
-    discovery = commands.add_parser(
-        "discovery",
-        help="start the registry; the same as myagent-discovery",
-        add_help=False,
-        prefix_chars="\0",  # nothing begins with it: every flag is the registry's to read, `--help` too
-    )
-    discovery.set_defaults(command=_discovery)
-    discovery.add_argument("arguments", nargs=argparse.REMAINDER)
-
-
-_FILTERS = {
-    "status": "up, degraded, draining, registered, stale or down",
-    "type": "its agent_type",
-    "tool": "has this tool",
-    "tag": "has this tag",
-    "owner": "its owner",
-    "q": "words that occur in its name, description, owner, tags or tools",
-}
-_AGENTS = """\
-What the registry knows. A filter given twice takes either value; different filters must all hold. The registry's token
-is MYAGENT_DISCOVERY_TOKEN. While the registry is away its last list is shown with its age; the exit status is 1."""
-_UP = """\
-Starts the registry with its portal and the example agents, prints the portal's address, and stops all of it on Ctrl-C.
-The model is the first of: --model, OPENAI_API_KEY (with OPENAI_BASE_URL and OPENAI_MODEL), an Ollama that answers on
-this machine, the built-in small one."""
-
-
-def _agent_file(text: str) -> Path:
-    """The path that was given, or the agent.yaml in it."""
-    path = Path(text)
-    return path / "agent.yaml" if (path / "agent.yaml").is_file() else path
-
-
-def _command(commands: Any, name: str, function: Any, summary: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=summary, description=summary[0].upper() + summary[1:] + "."
-    )
-    parser.add_argument(
-        "--config",
-        default="agent.yaml",
-        metavar="FILE",
-        type=_agent_file,
-        help="the agent file (agent.yaml), or its folder",
-    )
-    parser.set_defaults(command=function)
-    return parser
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -295,7 +172,7 @@ def _test(arguments: argparse.Namespace) -> int:
 def _agents(arguments: argparse.Namespace) -> int:
     from agent_runtime.agents_command import show_agents
 
-    chosen: Any = {name: getattr(arguments, name) for name in _FILTERS if getattr(arguments, name)}
+    chosen: Any = {name: getattr(arguments, name) for name in FILTERS if getattr(arguments, name)}
     return show_agents(arguments.discovery_url, chosen, arguments.mode or "once", os.environ)
 
 
@@ -309,3 +186,17 @@ def _up(arguments: argparse.Namespace) -> int:
 def _discovery(arguments: argparse.Namespace) -> NoReturn:
     # The registry is a service of its own: it takes this process over rather than being imported into the runtime.
     os.execv(sys.executable, [sys.executable, "-m", "discovery", *arguments.arguments])
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "run": _run,
+    "chat": _chat,
+    "validate": _validate,
+    "schema": _schema,
+    "new": _new,
+    "doctor": _doctor,
+    "test": _test,
+    "agents": _agents,
+    "up": _up,
+    "discovery": _discovery,
+}

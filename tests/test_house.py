@@ -98,7 +98,7 @@ FLOORS = [
     {"server.approvals", "server.openai_responses"},
     {"server.openai_api"},
     {"server"},
-    {"fleet"},
+    {"fleet", "flags"},
     {"serving"},
     {"cli"},
     {"__main__"},
