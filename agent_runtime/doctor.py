@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from agent_runtime.errors import ConfigError, MyAgentError, StartError
-from agent_runtime.loading import AgentFile, load
+from agent_runtime.loading import AgentFile, dotted, load
 from agent_runtime.messages import Message
 from agent_runtime.models import Model, model_for
-from agent_runtime.rooms import PRESETS
+from agent_runtime.rooms import remembers_sessions
 from agent_runtime.sessions import store_for
 from agent_runtime.tools import tool_for
 from discovery.client import DiscoveryClient, DiscoveryError
@@ -44,12 +44,11 @@ async def examine(path: Path) -> list[Finding]:
         return [Finding(str(path), False, str(error))]
     config = file.config
     findings = [Finding(str(path), True, f"{config.name} {config.version}, {config.agent_type}")]
-    findings += [Finding(_dotted(place), True, f"from {origin}") for place, origin in file.origins.items()]
+    findings += [Finding(dotted(place), True, f"from {origin}") for place, origin in file.origins.items()]
     findings.append(await _model(file))
     for index, entry in enumerate(config.tools):
         findings.append(await _opened(f"tools[{index}]", partial(tool_for, entry, file.folder, config), _tool_detail))
-    remembers = PRESETS[config.agent_type].memory if config.reasoning.memory is None else config.reasoning.memory
-    if remembers:
+    if remembers_sessions(config):
         store = config.session.store.get_secret_value()
         findings.append(await _opened("session.store", partial(store_for, store, file.folder), _store_detail))
     if config.discovery.url:
@@ -105,7 +104,3 @@ async def _discovery(file: AgentFile) -> Finding:
 
 def _place(file: str, line: int | None, path: str) -> str:
     return " ".join(part for part in (f"{file}:{line}" if line else file, path) if part)
-
-
-def _dotted(place: tuple[str | int, ...]) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")

@@ -62,8 +62,7 @@ async def load(
         tree[section] = {**(cast("dict[str, Any]", known) if isinstance(known, dict) else {}), **values}
     resolution = await _resolve(tree, environment)
     problems = [
-        Problem(problem.message, _dotted(problem.path), _line_of(problem.path, lines))
-        for problem in resolution.problems
+        Problem(problem.message, dotted(problem.path), _line_of(problem.path, lines)) for problem in resolution.problems
     ]
     unfilled = {problem.path for problem in resolution.problems}
     config: AgentConfig | None = None
@@ -138,7 +137,7 @@ def _map_lines(node: yaml.Node, path: Location, lines: dict[Location, int], prob
         for key, value in cast("list[tuple[yaml.Node, yaml.Node]]", node.value):
             inner = (*path, str(key.value))
             if inner in lines:
-                problems.append(Problem("the key stands twice", _dotted(inner), key.start_mark.line + 1))
+                problems.append(Problem("the key stands twice", dotted(inner), key.start_mark.line + 1))
             lines[inner] = key.start_mark.line + 1
             _map_lines(value, inner, lines, problems)
     elif isinstance(node, yaml.SequenceNode):
@@ -155,7 +154,7 @@ def _schema_problems(error: ValidationError, unfilled: set[Location], lines: dic
         location = _file_location(details["loc"])
         if location in unfilled:
             continue  # its placeholder was reported already
-        problems.append(Problem(_sentence(details, location), _dotted(location), _line_of(location, lines)))
+        problems.append(Problem(_sentence(details, location), dotted(location), _line_of(location, lines)))
     return problems
 
 
@@ -225,7 +224,7 @@ def _tool_problems(tree: Any, folder: Path, unfilled: set[Location], lines: dict
         try:
             import_function(reference, folder)
         except ImportError as error:
-            problems.append(Problem(str(error), _dotted(location), _line_of(location, lines)))
+            problems.append(Problem(str(error), dotted(location), _line_of(location, lines)))
     return problems
 
 
@@ -246,5 +245,6 @@ def _line_of(location: Location, lines: dict[Location, int]) -> int | None:
     return lines.get(location)
 
 
-def _dotted(location: Location) -> str:
+def dotted(location: Location) -> str:
+    """A place in the file as people read it: `tools[1].function`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")

@@ -79,7 +79,7 @@ async def open_rooms(
     toolsets = toolsets_for(config, file.folder, secrets=file.secrets)
     toolbox = Toolbox(tools, [await stack.enter_async_context(toolset) for toolset in toolsets])
     preset, chosen = PRESETS[config.agent_type], config.reasoning
-    remembers = preset.memory if chosen.memory is None else chosen.memory
+    remembers = remembers_sessions(config)
     guarded = _guarded(config, tools)
     store: SessionStore | None = None
     if remembers or guarded:
@@ -97,6 +97,12 @@ async def open_rooms(
         guarded=guarded,
     )
     return Rooms(file, model, engine, toolbox, store, remembers, _answer_schema(file))
+
+
+def remembers_sessions(config: AgentConfig) -> bool:
+    """Whether the earlier turns of a session are kept: what the preset says, unless the file says otherwise."""
+    chosen = config.reasoning.memory
+    return PRESETS[config.agent_type].memory if chosen is None else chosen
 
 
 def _guarded(config: AgentConfig, tools: list[Tool]) -> frozenset[str]:

@@ -2,27 +2,15 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import httpx
 import pytest
 
 from discovery.tokens import read_tokens
+from tests.chromium import ARGUMENTS, CHROMIUM
 from tests.discovery.conftest import MINIMAL, RunRegistry
 from tests.discovery.fake_agent import fake_agent
 from tests.serving import serve
-
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 playwright = pytest.importorskip("playwright.async_api", reason="THE PORTAL IS NOT TESTED: pip install playwright")
 pytestmark = [
