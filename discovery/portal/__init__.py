@@ -30,6 +30,7 @@ PARTS = (
     "turn.js",
     "uses.js",
     "words.js",
+    "worker.js",
 )
 MEDIA_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 # Agents live on other origins and may be anywhere, so the page may connect anywhere; all else comes from here.
@@ -77,5 +78,7 @@ def _read(name: str, *, compressed: bool) -> bytes:
 def _file(name: str, request: Request) -> Response:
     compressed = "gzip" in request.headers.get("accept-encoding", "")
     headers = HEADERS | ({"content-encoding": "gzip"} if compressed else {})
+    if name == "worker.js":
+        headers["service-worker-allowed"] = "../"  # it keeps the page, which stands above it
     content = _read(name, compressed=compressed)
     return Response(content, media_type=MEDIA_TYPES[name.rpartition(".")[2]], headers=headers)

@@ -81,13 +81,15 @@ function entryItem(entry) {
   return h("li", { tabindex: -1 }, h("div", {}, when(entry.at), replica), h("div", {}, sentence(entry)), entry.tools && diff(entry.tools));
 }
 
-function sentence({ kind, status, reason, version, endpoint, fields = [], boot_id }) {
-  if (kind === "registered") return ["Registered", version && ` version ${version}`, endpoint && ` at ${endpoint}`].filter(Boolean).join("");
+const WORDS = { boot_id: "a new process", config_fingerprint: "its configuration", agent_type: "type", ttl_seconds: "its lease", instance_id: "instance" };
+
+function sentence({ kind, status, reason, version, endpoint, fields = [] }) {
+  if (kind === "registered") return `Registered version ${version} at ${endpoint}`;
   if (kind === "removed") return h("span", {}, state("gone", "removed"), reason ? ` ${reason}` : "");
-  if (kind === "conflict") return h("span", {}, state("stale", "conflict"), ` ${reason || "another process claims it"}${endpoint ? ` · ${endpoint}` : ""}${boot_id ? ` · process ${boot_id}` : ""}`);
+  if (kind === "conflict") return h("span", {}, state("stale", "conflict"), ` ${reason}`);
   if (kind === "status") return h("span", {}, state(status), reason ? ` ${reason}` : "");
   const now = { version, endpoint, status };
-  const said = fields.map((field) => (now[field] ? `${field.replaceAll("_", " ")} is ${now[field]}` : field.replaceAll("_", " ")));
+  const said = fields.map((field) => (now[field] ? `${field} is ${now[field]}` : WORDS[field] || field.replaceAll("_", " ")));
   return said.length ? `Changed: ${said.join(", ")}` : "Changed";
 }
 

@@ -34,7 +34,9 @@ export class List {
       if (row === next) next = next.nextElementSibling;
       else into.insertBefore(row, next);
     }
-    if (fresh) this.body.append(into);
+    if (!fresh || !this.rows.size) return;
+    this.body.append(into);
+    performance.mark("list"); // for the developer tools, and for who measures
   }
 
   // One stop of the Tab key for the whole list; the arrows go on from there.

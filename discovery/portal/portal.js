@@ -96,3 +96,5 @@ setInterval(() => {
   if (registry.away) showNotices(registry);
 }, 1000);
 registry.follow();
+// Browsers have this for https and for localhost only; elsewhere the page needs the registry to open.
+navigator.serviceWorker?.register("portal/worker.js", { scope: "./" }).catch(() => {});

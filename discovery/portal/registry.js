@@ -140,6 +140,7 @@ export class Registry {
       await this.list();
     } else if (event === "guard") {
       this.guard = data.active ? data : null;
+      this.renew(); // what comes next for the silent ones has moved
     } else if (data.revision > this.revision && data.name) {
       this.revision = data.revision;
       this.etag = null; // it stood for the list before this

@@ -53,7 +53,8 @@ async def _events(body: dict[str, Any]) -> AsyncIterator[str]:
     if body["message"] == "fail":
         yield event("failed", {"message": "the model did not answer"})
         return
-    yield event("plan", {"text": "1. Look the orders up.\n2. Show them."})
+    steps = [{"text": text, "status": "pending"} for text in ("Look the orders up.", "Show them.")]
+    yield event("plan", {"steps": steps})
     yield event("tool_call", {"name": "search_orders", "arguments": {"minimum": 500}})
     if body["message"] == "cut":
         return
