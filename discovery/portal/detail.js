@@ -14,8 +14,8 @@ export function details(agent, { agents, lately, probe, guard }) {
   body.append(
     ...present([
       agent.description && h("p", {}, agent.description),
-      isBuiltIn(agent.model) && h("p", { class: "honest" }, BUILT_IN),
       standing(agent, probe, guard),
+      isBuiltIn(agent.model) && h("p", { class: "honest" }, BUILT_IN),
       section("conflict", "Two processes claim this name", agent.conflict && conflict(agent)),
       section("checks", "Its own checks", checks(agent)),
       section("changes", "Latest changes", lately),

@@ -29,7 +29,7 @@ function notice(key, content, bad = false, basis = content) {
   if (!content) return void there?.remove();
   if (there?.dataset.basis === basis) return;
   const fresh = h("div", { id, class: bad ? "notice bad" : "notice", role: bad ? "alert" : "note", "data-basis": basis }, ...[content].flat());
-  if (!there) return void $("notices").append(fresh);
+  if (!there) return void $("notices")[key === "away" ? "prepend" : "append"](fresh);
   // Replaced in place and without another alert: only its age moved.
   there.replaceChildren(...fresh.childNodes);
   there.dataset.basis = basis;

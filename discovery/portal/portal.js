@@ -42,7 +42,7 @@ function render() {
   if (document.activeElement !== $("search")) $("search").value = view.q;
   $("filters").hidden = !agents.length;
   filters.show(counts, view.filters);
-  $("list").classList.toggle("old", Boolean(registry.away));
+  for (const part of ["list", "panel"]) $(part).classList.toggle("old", Boolean(registry.away));
   $("empty").hidden = !registry.known || agents.length > 0 || Boolean(registry.away);
   $("nothing").hidden = !agents.length || shown.length > 0;
   $("nothing").firstElementChild.textContent = view.q ? `No agent matches “${view.q}”${Object.keys(view.filters).length ? " with these filters" : ""}.` : "No agent matches these filters.";

@@ -2,22 +2,20 @@
 
 import json
 import re
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any
 
 import httpx
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 
 from discovery import portal
-from discovery.app import create_app
-from discovery.contract import Reachability, utc_now
-from discovery.settings import Settings
+from discovery.contract import utc_now
 from discovery.stores.memory import MemoryStore
 from discovery.tokens import read_tokens
 from tests.discovery.browser import add, browser_page, expect, in_a_browser
 from tests.discovery.conftest import MINIMAL, Clock, RunRegistry
+from tests.discovery.observed import find, observed
 from tests.serving import serve
 
 pytestmark = in_a_browser
@@ -89,25 +87,6 @@ async def test_what_a_tool_takes_is_said_in_words_with_its_schema_folded_under_t
             await add(http, name="orders", tools=[{"name": "place", "input_schema": schema}])
             await expect(page.locator("[data-part=tools] h3")).to_have_text("1 tool")
             await expect(takes.locator("pre")).to_be_visible()  # what was unfolded stays so
-
-
-@asynccontextmanager
-async def observed(clock: Clock) -> AsyncGenerator[httpx.AsyncClient]:
-    """A registry whose clock turns by hand, with a door for what a probe of the endpoints would find."""
-    app = create_app(Settings(database_url="memory://"), store=MemoryStore(), clock=clock)
-
-    @app.post("/found/{name}")
-    async def found(name: str, ok: bool, reason: str, request: Request) -> None:
-        reached = Reachability(ok=ok, reason=reason, checked_at=clock(), latency_ms=12.3 if ok else None)
-        await request.state.registry.reached(name, "default", reached)
-
-    del found
-    async with serve(app) as url, httpx.AsyncClient(base_url=url, trust_env=False, timeout=5) as http:
-        yield http
-
-
-async def find(http: httpx.AsyncClient, name: str, *, ok: bool, reason: str) -> None:
-    (await http.post(f"/found/{name}", params={"ok": ok, "reason": reason})).raise_for_status()
 
 
 async def test_a_heartbeat_without_an_endpoint_and_an_endpoint_without_a_heartbeat_are_two_faults(clock: Clock) -> None:
