@@ -41,7 +41,10 @@ register token, which reads nothing; one that also has read where the agent asks
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the registry until SIGINT or SIGTERM, or one of the commands. Exit status 2 for wrong settings, 1 for a port that cannot be had."""
+    """Run the registry until SIGINT or SIGTERM, or one of the commands.
+
+    Exit status 2 for wrong settings, 1 for a port that cannot be had.
+    """
     given = sys.argv[1:] if argv is None else argv
     if given and given[0] in COMMANDS:
         return commands.run(given)

@@ -88,7 +88,7 @@ def test_it_ends_in_time_although_a_client_never_finishes(tmp_path: Path) -> Non
         ({"DISCOVERY_HOST": "0.0.0.0"}, "DISCOVERY_ALLOW_ANONYMOUS=1"),
         ({"DISCOVERY_TOKENS": "read:ok,hush"}, "DISCOVERY_TOKENS entry 2 must begin with"),
         ({"DISCOVERY_PORT": "x"}, "must be a number"),
-        ({"DISCOVERY_DATABASE_URL": "postgresql://u:hush@h/d"}, "use sqlite:///"),
+        ({"DISCOVERY_DATABASE_URL": "mysql://u:hush@h/d"}, "use sqlite:///"),
     ],
 )
 def test_a_wrong_setting_is_one_sentence_and_status_2(variables: dict[str, str], words: str) -> None:
