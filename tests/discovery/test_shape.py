@@ -11,11 +11,15 @@ PACKAGE = Path(discovery.__file__).parent
 # From the ground up; a file may import only what stands below it.
 FLOORS = [
     "fields",
+    "answers",
     "contract",
+    "endpoint",
+    "event_stream",
     "filters",
     "last_list",
     "calls",
     "client",
+    "asgi",
     "leases",
     "listing",
     "paging",
