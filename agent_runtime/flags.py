@@ -85,7 +85,7 @@ def _add_stack_commands(commands: Any) -> None:
         agents.add_argument(f"-{name}" if name == "q" else f"--{name}", action="append", metavar="X", help=values)
     mode = agents.add_mutually_exclusive_group()
     mode.add_argument("--json", dest="mode", action="store_const", const="json", help="print the array")
-    mode.add_argument("--watch", dest="mode", action="store_const", const="watch", help="again every 2 s, until Ctrl-C")
+    mode.add_argument("--watch", dest="mode", action="store_const", const="watch", help="again when it changes, until Ctrl-C")
 
     up = commands.add_parser(
         "up",
