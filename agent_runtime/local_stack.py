@@ -24,6 +24,7 @@ from typing import Any, cast
 import httpx
 import yaml
 
+from agent_runtime.child_process import stop_child
 from agent_runtime.errors import StartError
 from agent_runtime.model_choice import ModelChoice, choose_model
 
@@ -32,7 +33,6 @@ BUILT_IN_HINT = (
     "and little more. A better one: set OPENAI_API_KEY, start Ollama, or pass --model owner/repo (downloaded once)."
 )
 STATE = Path(".myagent")  # what the stack writes: registry, sessions, logs
-STOP_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ class LocalStack:
                 stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is ours: we stop the children in order
             )
-        self._children.push_async_callback(_stop, child)
+        self._children.push_async_callback(stop_child, child)
         return asyncio.create_task(child.wait(), name=name)
 
     async def _answering(self, name: str, url: str, ended: asyncio.Task[int]) -> Any:
@@ -205,18 +205,6 @@ def _ends_with_us() -> list[str]:
     """What to put before a command so that the kernel ends it when this process is killed; nothing outside Linux."""
     setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
     return [setpriv, "--pdeathsig", "TERM"] if setpriv else []
-
-
-async def _stop(child: asyncio.subprocess.Process) -> None:
-    if child.returncode is not None:
-        return
-    child.terminate()
-    try:
-        async with asyncio.timeout(STOP_SECONDS):
-            await child.wait()
-    except TimeoutError:
-        child.kill()
-        await child.wait()
 
 
 def _shipped_examples() -> list[Path]:
