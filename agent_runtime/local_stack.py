@@ -44,14 +44,14 @@ class _AgentFolder:
 
 
 class LocalStack:
-    """One run of `myagent up`.
+    """One run of `myagent up`, with the agents of `folders`.
 
     `agents` are folders with an agent.yaml each, the shipped examples if none. `install` is a command that installs
     what agents lack: the agents that lack it start when the command has ended, all others at once.
     """
 
     def __init__(self, agents: Sequence[Path], *, port: int, model: str | None, install: str | None) -> None:
-        self._folders = list(agents) or _shipped_examples()
+        self.folders = list(agents) or _shipped_examples()
         self._port = port
         self._hub_id = model
         self._install = install
@@ -65,7 +65,7 @@ class LocalStack:
 
     async def run(self) -> int:
         """Start everything, wait for Ctrl-C, stop everything; 0 unless a part could not start."""
-        agents = [_agent_folder(folder) for folder in self._folders]
+        agents = [_agent_folder(folder) for folder in self.folders]
         model = await choose_model(self._hub_id, os.environ)
         self._prepare()
         task = asyncio.current_task()
@@ -213,7 +213,9 @@ def _shipped_examples() -> list[Path]:
     folder = next((path for path in (here / "examples", here.parent / "examples") if path.is_dir()), None)
     if folder is None:
         raise StartError("the examples are not installed; name agent folders: myagent up FOLDER …")
-    return sorted(path.parent for path in folder.glob("*/agent.yaml"))
+    files = {file: yaml.safe_load(file.read_text(encoding="utf-8")) for file in folder.glob("*/agent.yaml")}
+    # One that needs an MCP server is for its README to start: the server comes first.
+    return sorted(file.parent for file, document in files.items() if "mcp_servers" not in document)
 
 
 def _agent_folder(folder: Path) -> _AgentFolder:
