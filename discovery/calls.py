@@ -16,11 +16,11 @@ from urllib.parse import quote, urlencode
 
 from pydantic import TypeAdapter
 
-from discovery.answers import DiscoveryError, bounded, explained, one_line, read, refusal
 from discovery.contract import AgentRecord, Registered, Registration, is_loopback, utc_now
 from discovery.event_stream import RegistryEvent, events_in
 from discovery.filters import Chosen, Filters
 from discovery.last_list import LastList, Shelf
+from discovery.replies import DiscoveryError, bounded, explained, one_line, read, refusal
 
 if TYPE_CHECKING:
     import httpx

@@ -15,13 +15,13 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from discovery.answers import DiscoveryError, RegistrationRefused, one_line
 from discovery.calls import DiscoveryClient
 from discovery.contract import Registered, Registration, utc_now
 from discovery.endpoint import local_endpoint, own_endpoint
 from discovery.event_stream import RegistryEvent
 from discovery.filters import Chosen
 from discovery.last_list import LastList
+from discovery.replies import DiscoveryError, RegistrationRefused, one_line
 
 if TYPE_CHECKING:
     import httpx

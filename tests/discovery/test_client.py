@@ -633,7 +633,8 @@ def test_importing_the_client_is_cheap_and_needs_nothing_of_the_registry() -> No
         "{'httpx', 'fastapi', 'starlette', 'uvicorn', 'aiosqlite', 'discovery'}))"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
-    files = ["answers", "calls", "client", "contract", "endpoint", "event_stream", "fields", "filters", "last_list"]
+    wire = ["calls", "client", "contract", "endpoint", "event_stream", "fields", "filters", "last_list", "replies"]
+    files = [*wire, "search"]
     assert found.stdout.strip() == str(["discovery", *(f"discovery.{file}" for file in files)])
 
 
