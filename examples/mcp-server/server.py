@@ -144,8 +144,7 @@ def main() -> None:
     registry = given.discovery_url or os.environ.get("MYAGENT_DISCOVERY_URL") or "http://127.0.0.1:9000"
     address = given.address or own_endpoint(given.port, registry=registry, host=given.host)
     token = os.environ.get("MYAGENT_DISCOVERY_TOKEN")
-    logging.basicConfig(level="INFO", format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel("WARNING")
+    logging.getLogger("httpx").setLevel("WARNING")  # a line at every heartbeat
     app = registered(address, registry=registry, token=token, host=given.host, port=given.port)
     uvicorn.run(app, host=given.host, port=given.port, log_config=None, access_log=False, timeout_graceful_shutdown=5)
 

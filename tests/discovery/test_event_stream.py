@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from discovery.client import DiscoveryClient, DiscoveryError, RegistryEvent
-from tests.discovery.conftest import MINIMAL, eventually
+from tests.discovery.conftest import MINIMAL, RunRegistry, eventually, registration
 from tests.event_registry import EventRegistry, event_registry
 
 
@@ -150,3 +150,39 @@ async def test_nonsense_is_an_error_of_one_line(nonsense: bytes) -> None:
             await read(registry, events, nonsense)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500
+
+
+# ---- the registry itself ----
+
+
+async def test_folded_events_of_the_registry_are_its_list_also_after_a_break(registry: RunRegistry) -> None:
+    known: dict[str, Any] = {}
+    last_id: str | None = None
+
+    async def fold(client: DiscoveryClient, until: int) -> None:
+        nonlocal last_id
+        async with aclosing(client.events(last_id=last_id)) as events:
+            async for event in events:
+                last_id = event.id or last_id
+                if event.kind == "reset":
+                    known.clear()
+                    known.update({agent.name: agent for agent in await client.agents()})
+                elif event.agent is not None:
+                    known[event.agent.name] = event.agent
+                elif event.name is not None:
+                    known.pop(event.name)
+                if event.revision >= until:
+                    return
+
+    async with asyncio.timeout(10), registry() as http, DiscoveryClient(str(http.base_url)) as client:
+        await client.register(registration(name="a"))
+        first = asyncio.create_task(fold(client, until=2))
+        await eventually(lambda: last_id)
+        await client.register(registration(name="b"))
+        await first
+        assert list(known.values()) == await client.agents()
+        await client.register(registration(name="b", version="2"))  # while nobody listens
+        await client.remove("a")
+        await fold(client, until=4)
+        assert [(agent.name, agent.version) for agent in known.values()] == [("b", "2")]
+        assert list(known.values()) == await client.agents()
