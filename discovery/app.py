@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from discovery import api, description, events, portal
+from discovery import api, description, events, metrics, portal
 from discovery.background import swept
 from discovery.problems import Guard, add_error_table
 from discovery.registry import Registry
@@ -59,6 +59,7 @@ def create_app(
     add_error_table(app)
     app.include_router(api.router)
     app.include_router(events.router)
+    app.include_router(metrics.router)
     app.include_router(description.router)
     app.include_router(portal.router)
     app.add_middleware(Guard)
