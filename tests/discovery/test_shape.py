@@ -11,7 +11,10 @@ PACKAGE = Path(discovery.__file__).parent
 # From the ground up; a file may import only what stands below it.
 FLOORS = [
     "fields",
+    "replies",
     "contract",
+    "endpoint",
+    "event_stream",
     "history",
     "leases",
     "search",
@@ -19,6 +22,7 @@ FLOORS = [
     "last_list",
     "calls",
     "client",
+    "asgi",
     "contract_diff",
     "answers",
     "table",
