@@ -6,11 +6,14 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from typing import Any, cast
 
 import uvicorn
+from fastapi import FastAPI
 
 from discovery.app import create_app
 from discovery.settings import Settings, SettingsError, version
+from discovery.watch import Watch
 
 SHUTDOWN_SECONDS = 5
 EPILOG = """\
@@ -58,14 +61,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"myagent-discovery: {_why_not(settings, error)}", file=sys.stderr)
         return 1
-    config = uvicorn.Config(
+    server = _Server(
         create_app(settings),
         log_config=None,
         access_log=False,
         lifespan="on",
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,  # an open stream would otherwise keep the process for ever
     )
-    server = _Server(config)
     with listener:
         # Until uvicorn listens to them itself, and once more when it raises them again after it has shut down:
         # asked to stop, this command ends well.
@@ -76,8 +78,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, app: FastAPI, **options: Any) -> None:
+        super().__init__(uvicorn.Config(app, **options))
+        self._watch = cast("Watch", app.state.watch)
+
     def stop(self, *_: object) -> None:
         self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._watch.close()
+        await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

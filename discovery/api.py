@@ -1,47 +1,21 @@
 """The JSON routes: thin adapters between HTTP and the registry."""
 
-from collections.abc import Callable
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from discovery.auth import OPEN, Scoped, Who, check_name, needs
 from discovery.contract import AgentRecord, Check, Registered, Registration
+from discovery.deps import Config, Table, only, problems
+from discovery.history import HistoryEntry
 from discovery.paging import ListQuery, page_of
-from discovery.problems import MEDIA_TYPE, Refusal
+from discovery.problems import Refusal
 from discovery.registry import Registry
-from discovery.settings import Settings, version
+from discovery.search import Hit, wanted
+from discovery.settings import version
 from discovery.stores.base import StoreError
 
 router = APIRouter(route_class=Scoped)
-
-
-def _registry(request: Request) -> Registry:
-    return cast("Registry", request.state.registry)
-
-
-def _settings(request: Request) -> Settings:
-    return cast("Settings", request.state.settings)
-
-
-Table = Annotated[Registry, Depends(_registry)]
-Config = Annotated[Settings, Depends(_settings)]
-
-
-def _problems(**because: str) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI for the error answers of a route: `_404="no such agent"`."""
-    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {int(status[1:]): {"description": reason, "content": content} for status, reason in because.items()}
-
-
-def _only(*known: str) -> Callable[[Request], None]:
-    def check(request: Request) -> None:
-        unknown = sorted(set(request.query_params) - set(known))
-        if unknown:
-            allowed = f"Known here: {', '.join(known)}." if known else "This route takes none."
-            raise Refusal(400, "unknown_parameter", f"Unknown query parameter: {', '.join(unknown)[:200]}.", allowed)
-
-    return check
 
 
 @router.post(
@@ -51,7 +25,8 @@ def _only(*known: str) -> Callable[[Request], None]:
     openapi_extra=needs("register"),
     responses={
         201: {"model": Registered, "description": "Registered for the first time"},
-        **_problems(
+        **problems(
+            _409="Another process registered this entry later and is alive",
             _413="The body is over 256 KiB",
             _422="A field is wrong, or must not be sent",
             _503="The storage is in trouble: nothing was changed",
@@ -76,14 +51,15 @@ async def register(
     openapi_extra=needs("read"),
     responses={
         304: {"description": "Unchanged since the ETag in If-None-Match"},
-        **_problems(_400="Unknown query parameter, or a wrong value of one", _503="The table is not loaded"),
+        **problems(_400="Unknown query parameter, or a wrong value of one", _503="The table is not loaded"),
     },
-    dependencies=[Depends(_only(*ListQuery.model_fields))],
+    dependencies=[Depends(only(*ListQuery.model_fields))],
 )
 async def agents(request: Request, table: Table, query: Annotated[ListQuery, Query()]) -> Response:
     """One object per name, sorted by name; `[]` before anything registered. Without parameters, everything."""
-    page = page_of(table.listing(), query)
-    headers = {"etag": page.etag, "x-registry-revision": str(table.revision), "cache-control": "no-cache"}
+    listing = table.listing()
+    page = page_of(listing, query, await _hits(table, query.q))
+    headers = {"etag": page.etag, "x-registry-revision": str(listing.revision), "cache-control": "no-cache"}
     if page.following is not None:
         headers["link"] = f'<{request.url.path}?{page.following}>; rel="next"'
     if _matches(request.headers.get("if-none-match"), page.etag):
@@ -95,8 +71,8 @@ async def agents(request: Request, table: Table, query: Annotated[ListQuery, Que
     "/agents/{name}",
     summary="One agent with all its instances",
     openapi_extra=needs("read"),
-    responses=_problems(_400="Unknown query parameter", _404="No such agent", _503="The table is not loaded"),
-    dependencies=[Depends(_only())],
+    responses=problems(_400="Unknown query parameter", _404="No such agent", _503="The table is not loaded"),
+    dependencies=[Depends(only())],
 )
 async def agent(name: str, table: Table) -> AgentRecord:
     """The same object as in the list."""
@@ -106,15 +82,39 @@ async def agent(name: str, table: Table) -> AgentRecord:
     return record
 
 
+@router.get(
+    "/agents/{name}/history",
+    summary="What changed about an agent, and when",
+    openapi_extra=needs("read"),
+    responses=problems(
+        _400="Unknown query parameter, or a wrong value of one",
+        _404="No such agent within 30 days",
+        _503="The storage is in trouble",
+    ),
+    dependencies=[Depends(only("limit", "before"))],
+)
+async def history(
+    name: str,
+    table: Table,
+    limit: Annotated[int, Query(ge=1, le=1000, description="At most so many")] = 100,
+    before: Annotated[int | None, Query(ge=1, le=2**53, description="Only revisions before this one")] = None,
+) -> list[HistoryEntry]:
+    """The newest first; kept for 30 days, also after the agent is gone."""
+    entries = list(await table.history(name, limit=limit, before=before))
+    if not entries and before is None and table.agent(name) is None:
+        raise Refusal(404, "agent_not_found", f"No agent was registered as {name[:128]!r}.", "GET /agents lists all.")
+    return entries
+
+
 @router.delete(
     "/agents/{name}",
     status_code=204,
     summary="Take an agent out",
     openapi_extra=needs("register"),
-    responses=_problems(
+    responses=problems(
         _400="Unknown query parameter", _409="Another process holds the entry", _503="The storage is in trouble"
     ),
-    dependencies=[Depends(_only("instance_id", "boot_id"))],
+    dependencies=[Depends(only("instance_id", "boot_id"))],
 )
 async def remove(
     name: str,
@@ -140,7 +140,7 @@ async def livez() -> dict[str, str]:
     "/readyz",
     summary="Is the table loaded and the storage usable?",
     openapi_extra=OPEN,
-    responses=_problems(_503="Not now; `detail` says why"),
+    responses=problems(_503="Not now; `detail` says why"),
 )
 async def readyz(table: Table) -> dict[str, str]:
     """503 with the reason while registrations cannot be kept."""
@@ -159,11 +159,18 @@ async def health(table: Table, settings: Config) -> dict[str, Any]:
     return {
         "status": "ok" if store.ok else "degraded",
         "version": version(),
-        "instances": table.size,
+        "instances": len(table.records),
         "revision": table.revision,
+        "guard": table.guard and table.guard.model_dump(mode="json") | {"silent": len(table.guard.silent)},
         "open_to_network": settings.open_to_network,
         "checks": [store.model_dump(exclude_none=True)],
     }
+
+
+async def _hits(table: Registry, texts: list[str]) -> list[Hit]:
+    """What any of the texts finds, each agent once."""
+    found = [hit for text in texts for hit in await table.search(wanted(text), every=True, limit=table.revision + 1)]
+    return list({hit.agent.name: hit for hit in found}.values())
 
 
 def _matches(asked: str | None, etag: str) -> bool:

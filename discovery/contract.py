@@ -187,6 +187,30 @@ class Registered(_Wire):
     warnings: list[Notice] = []
 
 
+class Reachability(_Wire):
+    """What the registry found when it called the endpoint itself; absent where its probe is off."""
+
+    ok: bool
+    reason: str
+    checked_at: Moment
+    latency_ms: float | None = None
+
+
+class Conflict(_Wire):
+    """Another live process that claims the same name and instance. The newer one is shown and keeps the entry."""
+
+    boot_id: str
+    endpoint: str
+    last_seen: Moment
+
+
+class Matched(_Wire):
+    """A place where the words of a search stand: a field of the record, and its text there."""
+
+    field: str
+    text: str
+
+
 class InstanceRecord(_Wire):
     """One process behind a name. `status` is open: a later registry may know more states."""
 
@@ -204,6 +228,8 @@ class InstanceRecord(_Wire):
     ttl_seconds: float | None = None
     checks: list[Check] = []
     observed_address: str | None = None
+    reachability: Reachability | None = None
+    conflict: Conflict | None = None
     revision: int
 
 
@@ -233,7 +259,10 @@ class AgentRecord(_Wire):
     model: ModelInfo | None = None
     config_fingerprint: str | None = None
     metadata: dict[str, JsonValue] = {}
+    reachability: Reachability | None = None
+    conflict: Conflict | None = None
     instances: list[InstanceRecord] = []
+    matched: list[Matched] | None = Field(default=None, exclude_if=lambda found: found is None)
 
 
 class FieldProblem(_Wire):

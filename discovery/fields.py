@@ -14,6 +14,12 @@ def _printable(text: str) -> str:
     return text
 
 
+def _without_nul(text: str) -> str:
+    if "\0" in text:  # no database keeps it
+        raise PydanticCustomError("control_character", "must not hold a NUL character")
+    return text
+
+
 def _path_segment(text: str) -> str:
     if "/" in text or text in {".", ".."}:
         raise PydanticCustomError("name", "must not hold '/' nor be '.' or '..': it becomes part of an address")
@@ -63,7 +69,7 @@ Name = Annotated[Identity, AfterValidator(_path_segment)]
 WebAddress = Annotated[
     str, Field(min_length=1, max_length=2048), AfterValidator(_printable), AfterValidator(_web_address)
 ]
-Prose = Annotated[str, Field(max_length=8192)]
+Prose = Annotated[str, Field(max_length=8192), AfterValidator(_without_nul)]
 Moment = Annotated[
     datetime, AfterValidator(_in_utc), PlainSerializer(_to_milliseconds, return_type=str, when_used="json")
 ]

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Self, TypedDict, cast
-from unicodedata import normalize
 
-from discovery.contract import AgentRecord, ToolInfo
+from discovery.contract import AgentRecord
+from discovery.search import matched, wanted
 
 
 class Chosen(TypedDict, total=False):
@@ -24,7 +24,7 @@ class Filters:
     """Values of one filter are alternatives; all filters must hold; one without values holds for everything.
 
     `status` is that of the best instance, as the list shows it; `type`, `tool`, `tag` and `owner` are exact. `q` is
-    plain words in any case: each must occur in the name, the description, the owner, a tag or a tool.
+    plain words in any case: each, or one that begins like it, must stand somewhere in what the agent says of itself.
     """
 
     status: tuple[str, ...] = ()
@@ -50,8 +50,8 @@ class Filters:
 
     def choose(self, agents: Iterable[AgentRecord]) -> list[AgentRecord]:
         """The agents that all filters hold for, in their order."""
-        wanted = [_folded(words).split() for words in self.q]
-        return [agent for agent in agents if self._hold(agent) and (not wanted or _mentions(agent, wanted))]
+        searched = [wanted(text) for text in self.q]
+        return [agent for agent in agents if self._hold(agent) and (not searched or _mentions(agent, searched))]
 
     def _hold(self, agent: AgentRecord) -> bool:
         there = (
@@ -64,14 +64,5 @@ class Filters:
         return all(not values or any(value in found for value in values) for values, found in there)
 
 
-def _mentions(agent: AgentRecord, wanted: list[list[str]]) -> bool:
-    texts = [agent.name, agent.description or "", agent.owner or "", *agent.tags]
-    for tool in agent.tools:
-        texts += [tool.name, tool.description or ""] if isinstance(tool, ToolInfo) else [tool]
-    text = _folded("\n".join(texts))
-    return any(all(word in text for word in words) for words in wanted)
-
-
-def _folded(text: str) -> str:
-    """One spelling for what reads alike: upper and lower case, an accent in one character or in two."""
-    return normalize("NFKC", text).casefold()
+def _mentions(agent: AgentRecord, searched: list[list[str]]) -> bool:
+    return any(bool(words) and matched(agent, words) is not None for words in searched)

@@ -1,17 +1,18 @@
-"""Records as a reader sees them: one object per name, and the whole list as bytes with a tag. Pure."""
+"""Records as a reader sees them: one object per name, and the whole list kept ready as bytes with a tag."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import blake2b
-from itertools import groupby
 
 from pydantic import TypeAdapter
 
 from discovery.contract import AgentRecord, InstanceRecord
-from discovery.leases import Record, Standing, standing
+from discovery.leases import Record, changes_at
+from discovery.table import Table
 
 BEST_FIRST = ("up", "degraded", "registered", "draining", "stale", "down", "removed")
+LAG = timedelta(seconds=1)
 # Every heartbeat moves these, and a list that is polled should not look new for that.
 _RESTLESS = {"last_seen", "next_transition_at"}
 _UNTAGGED = {"__all__": {**dict.fromkeys(_RESTLESS, True), "instances": {"__all__": _RESTLESS}}}
@@ -19,27 +20,61 @@ _AGENTS = TypeAdapter(list[AgentRecord])
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class Prepared:
     """`GET /agents`, ready to send."""
 
     agents: tuple[AgentRecord, ...]
     body: bytes
     etag: str
-    made_at: datetime
-    good_until: datetime | None  # when the first of its statuses changes by itself
+    revision: int
 
 
-def make_listing(records: Iterable[Record], now: datetime) -> Listing:
-    """All names that are not past their removal, sorted by name."""
-    agents: list[AgentRecord] = []
-    by_name = sorted(records, key=lambda record: record.key)
-    for _, instances in groupby(by_name, key=lambda record: record.registration.name):
-        agent = agent_record(instances, now)
-        if agent is not None:
-            agents.append(agent)
-    changes = [i.next_transition_at for agent in agents for i in agent.instances if i.next_transition_at is not None]
-    body, etag = encoded(agents)
-    return Listing(tuple(agents), body, etag, made_at=now, good_until=min(changes, default=None))
+class Listing:
+    """The list, made again only where something changed; moved times reach it within a second."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, tuple[AgentRecord, bytes]] = {}
+        self._changed: set[str] = set()
+        self._heard: set[str] = set()
+        self._prepared: Prepared | None = None
+        self._made_at: datetime | None = None
+
+    def changed(self, name: str) -> None:
+        """Something about a name is different."""
+        self._changed.add(name)
+
+    def heard(self, name: str) -> None:
+        """A heartbeat moved the times of a name."""
+        self._heard.add(name)
+
+    def forget(self) -> None:
+        """Everything may be different."""
+        self.__init__()
+
+    def prepared(self, table: Table, now: datetime) -> Prepared:
+        """The list as it is now."""
+        ready, made_at = self._prepared, self._made_at
+        fresh = ready is not None and made_at is not None and timedelta(0) <= now - made_at < LAG
+        if ready is not None and ready.revision == table.revision and (fresh or not self._heard):
+            return ready
+        again = self._changed if fresh else self._changed | self._heard
+        for name in table.names if ready is None else again:
+            self._make(table, name)
+        self._changed = set()
+        if not fresh:
+            self._heard, self._made_at = set(), now
+        ordered = [self._made[name] for name in sorted(self._made)]
+        body = b"[" + b",".join(encoded for _, encoded in ordered) + b"]"
+        etag = f'W/"{table.lineage[:8]}-{table.revision}"'
+        self._prepared = Prepared(tuple(agent for agent, _ in ordered), body, etag, table.revision)
+        return self._prepared
+
+    def _make(self, table: Table, name: str) -> None:
+        agent = agent_record(table, name)
+        if agent is None:
+            self._made.pop(name, None)
+        else:
+            self._made[name] = agent, agent.model_dump_json().encode()
 
 
 def encoded(agents: list[AgentRecord], besides: str = "") -> tuple[bytes, str]:
@@ -48,41 +83,55 @@ def encoded(agents: list[AgentRecord], besides: str = "") -> tuple[bytes, str]:
     return _AGENTS.dump_json(agents), f'W/"{blake2b(tagged, digest_size=12).hexdigest()}"'
 
 
-def agent_record(records: Iterable[Record], now: datetime) -> AgentRecord | None:
+def agent_record(table: Table, name: str) -> AgentRecord | None:
     """All instances of one name as one object, the best of them on top; None where none is left."""
-    standings = [(record, standing(record, now)) for record in records]
-    alive = [(record, stands) for record, stands in standings if stands.status != "removed"]
+    until = None if table.guard is None else table.guard.until
+    return merged(table.instances(name), until)
+
+
+def merged(records: Iterable[Record], guarded_until: datetime | None) -> AgentRecord | None:
+    """As `agent_record`, of records that were taken from a table earlier."""
+    alive = sorted(records, key=_goodness)
     if not alive:
         return None
-    best, stands = min(alive, key=_goodness)
+    best = alive[0]
     said = best.registration.model_dump(include=set(AgentRecord.model_fields), exclude={"status"})
     return AgentRecord(
         **said,
-        status=stands.status,
-        status_reason=stands.reason,
-        since=stands.since,
+        status=best.status,
+        status_reason=best.reason,
+        since=best.since,
         last_seen=best.last_seen,
-        next_transition_at=stands.until,
-        instances=[_instance(record, stands) for record, stands in sorted(alive, key=lambda pair: pair[0].key)],
+        next_transition_at=_next(best, guarded_until),
+        reachability=best.reachability,
+        conflict=next((one.conflict for one in alive if one.conflict), None),
+        instances=[_instance(record, guarded_until) for record in sorted(alive, key=lambda record: record.key)],
     )
 
 
-def _goodness(pair: tuple[Record, Standing]) -> tuple[int, float, str]:
+def _goodness(record: Record) -> tuple[int, float, str]:
     # Between equals the youngest registration, not the latest heartbeat: the top must not flicker.
-    record, stands = pair
-    return BEST_FIRST.index(stands.status), -record.registered_at.timestamp(), record.registration.instance_id
+    return BEST_FIRST.index(record.status), -record.registered_at.timestamp(), record.registration.instance_id
 
 
-def _instance(record: Record, stands: Standing) -> InstanceRecord:
+def _next(record: Record, guarded_until: datetime | None) -> datetime | None:
+    due = changes_at(record)
+    held = guarded_until is not None and record.status in {"stale", "down"}
+    return max(due, guarded_until) if due and held and guarded_until else due
+
+
+def _instance(record: Record, guarded_until: datetime | None) -> InstanceRecord:
     said = record.registration.model_dump(include=set(InstanceRecord.model_fields), exclude={"status"})
     return InstanceRecord(
         **said,
-        status=stands.status,
-        status_reason=stands.reason,
-        since=stands.since,
+        status=record.status,
+        status_reason=record.reason,
+        since=record.since,
         registered_at=record.registered_at,
         last_seen=record.last_seen,
-        next_transition_at=stands.until,
+        next_transition_at=_next(record, guarded_until),
         observed_address=record.observed_address,
+        reachability=record.reachability,
+        conflict=record.conflict,
         revision=record.revision,
     )

@@ -2,6 +2,7 @@
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 from urllib.parse import urlencode
@@ -10,7 +11,8 @@ from pydantic import AfterValidator, BaseModel, Field
 from pydantic_core import PydanticCustomError
 
 from discovery.filters import Filters
-from discovery.listing import Listing, encoded
+from discovery.listing import Prepared, encoded
+from discovery.search import Hit
 
 LARGEST_PAGE = 1000
 _CURSOR = "after:"
@@ -41,7 +43,11 @@ class ListQuery(BaseModel):
     tool: Values = Field([], description="Has a tool of exactly this name")
     tag: Values = Field([], description="Has exactly this tag")
     owner: Values = Field([], description="The owner, exactly")
-    q: Values = Field([], description="Words, in any case: each occurs in the name, description, owner, tags or tools")
+    q: Values = Field(
+        [],
+        description="Words, in any case: each, or one that begins like it, stands in the name, description, owner, "
+        "tags, tools or skills. `matched` says where",
+    )
     limit: int | None = Field(
         None, ge=1, le=LARGEST_PAGE, description='At most so many; `Link: <…>; rel="next"` leads to the rest'
     )
@@ -51,8 +57,8 @@ class ListQuery(BaseModel):
 
     @property
     def filters(self) -> Filters:
-        """The part of the query that says which agents."""
-        chosen = self.model_dump(exclude={"limit", "cursor"})
+        """The part of the query that compares exactly; `q` is a search of its own."""
+        chosen = self.model_dump(exclude={"q", "limit", "cursor"})
         return Filters(**{name: tuple(values) for name, values in chosen.items()})
 
 
@@ -65,15 +71,15 @@ class Page:
     following: str | None = None
 
 
-def page_of(listing: Listing, query: ListQuery) -> Page:
-    """What a query chooses.
+def page_of(listing: Prepared, query: ListQuery, hits: Iterable[Hit] = ()) -> Page:
+    """What a query chooses; `hits` are what its words found.
 
     A page goes on after a name, not a number: agents that come or go meanwhile shift nothing.
     """
     filters = query.filters
-    if not filters and query.limit is None and query.cursor is None:
+    if not filters and not query.q and query.limit is None and query.cursor is None:
         return Page(listing.body, listing.etag)
-    agents = listing.agents
+    agents = tuple(sorted((hit.agent for hit in hits), key=lambda agent: agent.name)) if query.q else listing.agents
     if query.cursor is not None:
         agents = agents[bisect_right(agents, _name_in(query.cursor), key=lambda agent: agent.name) :]
     chosen = filters.choose(agents) if filters else list(agents)
@@ -81,7 +87,8 @@ def page_of(listing: Listing, query: ListQuery) -> Page:
     if query.limit is not None and len(chosen) > query.limit:
         chosen = chosen[: query.limit]
         cursor = urlsafe_b64encode((_CURSOR + chosen[-1].name).encode()).decode().rstrip("=")
-        following = urlencode([*filters.parameters, ("limit", query.limit), ("cursor", cursor)])
+        words = [("q", text) for text in query.q]
+        following = urlencode([*filters.parameters, *words, ("limit", query.limit), ("cursor", cursor)])
     body, etag = encoded(chosen, following or "")
     return Page(body, etag, following)
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from discovery.contract import MAX_BODY_BYTES, FieldProblem, Problem
-from discovery.registry import Superseded
+from discovery.decisions import Superseded
 from discovery.stores.base import StoreError
 
 MEDIA_TYPE = "application/problem+json"
@@ -85,7 +85,8 @@ def add_error_table(app: FastAPI) -> None:
 
     @app.exception_handler(Superseded)
     async def superseded(request: Request, error: Superseded) -> Response:
-        return problem_response(request, 409, "superseded", str(error), hint="The newer process keeps the entry.")
+        hint = "The newer process keeps the entry while it is alive. Replicas need an instance_id of their own."
+        return problem_response(request, 409, "superseded", str(error), hint=hint)
 
     @app.exception_handler(StoreError)
     async def unavailable(request: Request, error: StoreError) -> Response:

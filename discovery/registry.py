@@ -1,106 +1,104 @@
-"""The table itself: register, remove, find, sweep. Owns the clock; reads come from memory, writes are stored first.
+"""The registry itself: register, remove, find, sweep. Owns the clock; reads come from memory, changes are stored first.
 
-What was acknowledged is in the store. What could not be stored is not in the table either, so the two never disagree;
-after any trouble the store is made equal to the table again before it is written to.
+What was acknowledged is in the store. The table in memory is what the store's changes make of it, in their order: our
+own after they are durable, those of other registries on the same store when we hear of them. A heartbeat that changes
+nothing moves times in memory only, so agents keep their leases while the storage is in trouble.
 """
 
-import asyncio
 import logging
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TypeVar
-from urllib.parse import urlsplit
+from typing import Any, cast
 
-from discovery.contract import AgentRecord, Lease, Notice, Registered, Registration, is_loopback, utc_now
-from discovery.leases import Record, Status, interval_seconds, standing
-from discovery.listing import Listing, agent_record, make_listing
-from discovery.stores.base import Sighting, Store, StoreError
+from discovery import decisions
+from discovery.answers import answer_to
+from discovery.contract import AgentRecord, Reachability, Registered, Registration
+from discovery.heartbeats import Heartbeats, elapsed
+from discovery.history import GuardState, HistoryEntry
+from discovery.leases import Record, after_restart
+from discovery.listing import Listing, Prepared, agent_record
+from discovery.search import Found, Hit, matched, ranked
+from discovery.stores.base import Store, StoreError, Writing
+from discovery.table import Change, Draft, Table
+from discovery.watch import Watch
+from discovery.writer import Decide, Writer
 
 SWEEP_SECONDS = 1.0
 LATE_SECONDS = 2.0  # a sweep this much behind its time was held up: the agents' heartbeats may have been, too
-NOTE_SECONDS = 5.0
-LISTING_SECONDS = 1.0
-
-Answer = TypeVar("Answer")
+HISTORY_LASTS = timedelta(days=30)
+FORGET_SECONDS = 3600.0
+# Another registry's heartbeats reach us within two sweeps; nobody is judged on what we may not know yet.
+SHARED_MARGIN = timedelta(seconds=2 * SWEEP_SECONDS)
 
 logger = logging.getLogger(__name__)
-
-
-def elapsed() -> float:
-    """Seconds that passed, whatever the wall clock does; a suspended machine's sleep included where it is told."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
-
-
-class Superseded(Exception):
-    """A process spoke for an entry that a newer process has taken over; the newer one keeps it."""
 
 
 class Registry:
     """One registry over one store. Every method may raise `StoreError`: nothing was changed then."""
 
     def __init__(
-        self, store: Store, *, clock: Callable[[], datetime] = utc_now, elapsed: Callable[[], float] = elapsed
+        self,
+        store: Store,
+        *,
+        watch: Watch | None = None,
+        clock: Callable[[], datetime] | None = None,
+        elapsed: Callable[[], float] = elapsed,
     ) -> None:
-        self._store, self._clock, self._elapsed = store, clock, elapsed
-        self._records: dict[tuple[str, str], Record] = {}
-        self._revision = 0
+        self._store, self._clock, self._elapsed = store, clock or store.now, elapsed
+        self.watch = watch or Watch()
+        self._table = Table()
+        self._listing = Listing()
+        self._writer = Writer(self._commit)
         self._loaded = False
-        self._in_step = True  # the store holds what the table holds
         self._trouble: str | None = "the table is not loaded yet"
-        self._writing = asyncio.Lock()
-        self._awake = self._noted = elapsed()
-        self._seen: set[tuple[str, str]] = set()  # heard from since the last note
-        self._statuses: dict[tuple[str, str], Status] = {}  # as last noted
-        self._listing: Listing | None = None
+        self._heartbeats = Heartbeats(store, elapsed)
+        self._awake = elapsed()
+        self._forgot = self._awake - FORGET_SECONDS
 
     @property
     def revision(self) -> int:
         """How many changes the table has seen."""
-        return self._revision
+        return self._table.revision
 
     @property
-    def size(self) -> int:
-        """How many instances are in the table."""
-        return len(self._records)
+    def records(self) -> Sequence[Record]:
+        """All instances as they stand."""
+        return list(self._table)
+
+    @property
+    def guard(self) -> GuardState | None:
+        """Mass silence, while it lasts."""
+        return self._table.guard
 
     async def check(self) -> None:
         """Return if the table is loaded and could be written to now; StoreError says why not."""
-        if not self._loaded or not self._in_step:
-            raise StoreError(self._trouble or "the store is being brought up to date")
+        if self._trouble is not None:
+            raise StoreError(self._trouble)
         await self._store.check()
 
-    async def register(
-        self, registration: Registration, observed_address: str | None = None
-    ) -> tuple[Registered, bool]:
+    async def register(self, registration: Registration, caller: str | None = None) -> tuple[Registered, bool]:
         """Add or renew one instance. Answers what to tell the agent, and whether it is new.
 
         A repeat with an unchanged body touches neither the store nor the revision.
+
+        Raises:
+            Superseded: A newer process holds the entry and is alive.
         """
         self._tick()
-        key = (registration.name, registration.instance_id)
-        known = self._records.get(key)
-        if known is None or known.registration != registration:
-            async with self._writing:
-                await self._mend()
-                # Looked up again: someone else may have written the same key while this one waited.
-                known = self._records.get(key)
-                fresh = self._renewed(known, registration, observed_address)
-                self._revision = await self._stored(self._store.put(fresh))
-                self._records[key] = replace(fresh, revision=self._revision)
-                self._statuses[key] = standing(fresh, self._clock()).status
-                self._listing = None
-                changed = True
-        else:
-            # Never behind a write that waits: agents keep their leases while the storage is in trouble.
-            fresh = self._renewed(known, registration, observed_address)
-            self._records[key] = fresh
-            if fresh.changed_at != known.changed_at:
-                self._listing = None
-            self._seen.add(key)
-            changed = False
-        return self._answer(self._records[key], changed), known is None
+        known = self._table.get((registration.name, registration.instance_id))
+        if known is not None and known.registration == registration and decisions.is_alive(known):
+            return answer_to(self._hear(known), caller, changed=False), False
+        self._refuse_again(known, registration)
+        try:
+            decided = await self._writer.write(lambda draft: decisions.register(draft, registration, caller))
+        except StoreError:
+            if known is None or known.registration != registration:
+                raise
+            return answer_to(self._hear(known), caller, changed=False), False  # it is back; the sweep will tell others
+        record, changed, new = cast("tuple[Record, bool, bool]", decided)  # the writer raises a refusal
+        return answer_to(record, caller, changed=changed), new
 
     async def remove(self, name: str, instance_id: str | None = None, boot_id: str | None = None) -> None:
         """Take one instance out, or all of a name; nothing happens where there is none.
@@ -109,67 +107,90 @@ class Registry:
             Superseded: `boot_id` is not the process that holds the entry.
         """
         self._tick()
-        async with self._writing:
-            await self._mend()
-            meant = [key for key in self._records if key[0] == name and instance_id in {None, key[1]}]
-            owned = [key for key in meant if boot_id in {None, self._records[key].registration.boot_id}]
-            if meant and not owned:
-                raise Superseded(f"the entry of {name} belongs to another process now")
-            for key in owned:
-                await self._drop(key)
+        await self._writer.write(lambda draft: decisions.remove(draft, name, instance_id, boot_id))
 
-    def listing(self) -> Listing:
-        """The whole list; prepared again when something changed, and for moved times at most once a second."""
+    async def reached(self, name: str, instance_id: str, found: Reachability) -> None:
+        """Keep what the probe found at an endpoint."""
         self._tick()
-        now = self._clock()
-        ready = self._listing
-        if (
-            ready is None
-            or not timedelta(0) <= now - ready.made_at < timedelta(seconds=LISTING_SECONDS)
-            or (ready.good_until is not None and ready.good_until <= now)
-        ):
-            ready = self._listing = make_listing(self._records.values(), now)
-        return ready
+        known = self._table.get((name, instance_id))
+        old = known and known.reachability
+        if known is not None and old is not None and (old.ok, old.reason) == (found.ok, found.reason):
+            self._table.put(replace(known, reachability=found))
+            self._listing.heard(name)
+        elif known is not None:
+            await self._writer.write(lambda draft: decisions.reached(draft, (name, instance_id), found))
+
+    def listing(self) -> Prepared:
+        """The whole list, ready to send; moved times may lag by a second."""
+        self._tick()
+        return self._listing.prepared(self._table, self._clock())
 
     def agent(self, name: str) -> AgentRecord | None:
         """One name with all its instances."""
         self._tick()
-        return agent_record((r for r in self._records.values() if r.registration.name == name), self._clock())
+        return agent_record(self._table, name)
+
+    async def history(self, name: str, *, limit: int, before: int | None = None) -> Sequence[HistoryEntry]:
+        """What changed about a name, the newest first; `before` is a revision to go on from."""
+        self._tick()
+        return await self._store.history(name, limit=limit, before=before)
+
+    async def search(self, words: Sequence[str], *, every: bool = False, limit: int = 20) -> list[Hit]:
+        """The agents where words stand, or words that begin like them; with `every`, all of them. The best first."""
+        self._tick()
+        hits: list[Hit] = []
+        for found in await self._found(words, every, limit) if words else ():
+            agent = agent_record(self._table, found.name)
+            if agent is not None:
+                why = matched(agent, words, every=False) or []
+                hits.append(Hit(agent.model_copy(update={"matched": why}), found.score, why))
+        return hits
 
     async def sweep(self) -> None:
-        """Do what time asks for: load or mend after trouble, drop what is long down, write down who was seen."""
+        """Do what time asks for: load or mend after trouble, let statuses turn, write down who was seen."""
         if not self._loaded:
             await self._load()
         self._tick()
-        now = self._clock()
-        async with self._writing:
-            await self._mend()
-            standings = {key: standing(record, now) for key, record in self._records.items()}
-            for key, stands in standings.items():
-                if stands.status == "removed":
-                    logger.info("removed %s/%s: %s", *key, stands.reason)
-                    await self._drop(key)
-            turned = {key for key, stands in standings.items() if self._statuses.get(key) != stands.status}
-            if turned or (self._seen and self._elapsed() - self._noted >= NOTE_SECONDS):
-                await self._note(now)
+        if self._store.shared:
+            await self.catch_up()
+            await self._hear_of_others()
+        if self._trouble is not None or self._is_due():
+            await self._writer.write(self._swept)
+        with self._minded():
+            await self._heartbeats.note()
+        if self._elapsed() - self._forgot >= FORGET_SECONDS:
+            self._forgot = self._elapsed()
+            await self._store.forget(self._clock() - HISTORY_LASTS)
+
+    async def catch_up(self) -> None:
+        """Take the steps that other registries on the same store made."""
+        self._apply(await self._store.since(self._table.revision))
+
+    async def follow(self) -> None:
+        """Catch up once another registry has written; waits for ever where there is none."""
+        await self._store.woken()
+        if self._loaded:
+            await self.catch_up()
 
     async def aclose(self) -> None:
-        """Write down who was seen. The store is its owner's to close."""
+        """Finish what was asked for and write down who was seen. The store is its owner's to close."""
+        self.watch.close()
+        await self._writer.aclose()
         try:
-            if self._loaded and self._seen:
-                async with self._writing:
-                    await self._mend()
-                    await self._note(self._clock())
+            if self._loaded:
+                await self._heartbeats.note(at_once=True)
         except StoreError as error:
             logger.warning("the latest heartbeats are not on disk: %s", error)
 
     async def _load(self) -> None:
-        table = await self._stored(self._store.load())
-        self._in_step = True
+        with self._minded():
+            found = await self._store.load()
         # A registry that was away heard nobody: every lease gets one full term from here.
         now = self._clock()
-        self._records = {record.key: replace(record, believed_from=now) for record in table.records}
-        self._revision = table.revision
+        records = [after_restart(record, now) for record in found.records]
+        self._table = Table(records, found.revision, found.lineage)
+        self._listing.forget()
+        self.watch.begin(found.lineage, found.revision)
         self._loaded, self._trouble, self._awake = True, None, self._elapsed()
 
     def _tick(self) -> None:
@@ -182,79 +203,95 @@ class Registry:
             return
         logger.warning("held up for %.1f s: all leases are extended by it", late)
         now = self._clock()
-        self._listing = None
-        self._records = {
-            key: replace(record, believed_from=min(record.believed_from + timedelta(seconds=late), now))
-            for key, record in self._records.items()
-        }
+        for record in list(self._table):
+            believed_from = max(record.believed_from, min(record.believed_from + timedelta(seconds=late), now))
+            self._table.put(replace(record, believed_from=believed_from))
+            self._listing.heard(record.registration.name)
 
-    async def _stored(self, work: Awaitable[Answer]) -> Answer:
+    def _hear(self, known: Record) -> Record:
+        now = self._clock()
+        fresh = replace(known, last_seen=now, believed_from=now)
+        self._table.put(fresh)
+        self._heartbeats.hear(fresh)
+        self._listing.heard(fresh.registration.name)
+        return fresh
+
+    def _refuse_again(self, known: Record | None, registration: Registration) -> None:
+        """Say no without a write to a process whose claim everybody has been told of."""
+        refusal = decisions.superseded(known, registration, Draft(self._table, self._clock()))
+        conflict = known and known.conflict
+        if known is None or refusal is None or conflict is None or conflict.boot_id != registration.boot_id:
+            return
+        claimed = conflict.model_copy(update={"last_seen": self._clock()})
+        self._table.put(replace(known, conflict=claimed))
+        self._listing.heard(registration.name)
+        raise refusal
+
+    def _swept(self, draft: Draft) -> None:
+        decisions.sweep(draft, draft.now - SHARED_MARGIN if self._store.shared else draft.now)
+
+    def _is_due(self) -> bool:
+        trial = Draft(self._table, self._clock())
+        self._swept(trial)
+        return bool(trial.changes)
+
+    async def _commit(self, batch: Sequence[Decide]) -> Sequence[Any]:
+        with self._minded():
+            async with self._store.writing() as writing:
+                await self._fall_in(writing)
+                draft = Draft(self._table, self._clock())
+                answers = [decide(draft) for decide in batch]
+                if draft.changes:
+                    await writing.append(draft.changes)
+        self._trouble = None
+        self._apply(draft.changes)
+        return answers
+
+    @contextmanager
+    def _minded(self) -> Generator[None]:
+        """What goes wrong with the storage is remembered: the next sweep mends it, and `check` says why meanwhile."""
         try:
-            return await work
+            yield
         except StoreError as error:
-            self._in_step, self._trouble = False, str(error)
+            self._trouble = str(error)
             raise
 
-    async def _mend(self) -> None:
-        if not self._in_step:
-            await self._stored(self._store.replace(self._records.values(), self._revision))
-            self._in_step, self._trouble = True, None
+    async def _fall_in(self, writing: Writing) -> None:
+        """Before the next step, table and store are at the same one."""
+        if writing.lineage != self._table.lineage or writing.revision < self._table.revision:
+            logger.warning("the storage lost what it held, or holds another table: it is filled from memory")
+            await writing.refill(self._table, self._table.revision, self._table.lineage)
+        elif writing.revision > self._table.revision:
+            self._apply(await writing.since(self._table.revision))
 
-    async def _drop(self, key: tuple[str, str]) -> None:
-        self._revision = await self._stored(self._store.remove(*key))
-        self._records.pop(key, None)
-        self._statuses.pop(key, None)
-        self._seen.discard(key)
-        self._listing = None
+    def _apply(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            if not self._table.apply(change):
+                continue
+            name = change.key[0]
+            if change.kind == "guard":
+                logger.warning("mass silence: %s", change.reason)
+                for record in self._table:
+                    self._listing.heard(record.registration.name)  # what comes next for the silent ones has moved
+            else:
+                self._listing.changed(name)
+            if change.kind == "removed":
+                self._heartbeats.forget(change.key)
+                logger.info("removed %s/%s: %s", *change.key, change.reason)
+            until = None if self._table.guard is None else self._table.guard.until
+            self.watch.publish(change, self._table.instances(name), until)
 
-    async def _note(self, now: datetime) -> None:
-        sightings: list[Sighting] = []
-        for key, record in self._records.items():
-            stands = standing(record, now)
-            if key in self._seen or self._statuses.get(key) != stands.status:
-                sightings.append(Sighting(*key, record.last_seen, stands.status, stands.since))
-        self._seen.clear()
-        self._noted = self._elapsed()
-        await self._stored(self._store.note(sightings))
-        self._statuses.update({(seen.name, seen.instance_id): seen.status for seen in sightings})
+    async def _found(self, words: Sequence[str], every: bool, limit: int) -> Sequence[Found]:
+        try:
+            return await self._store.search(words, every=every, limit=limit)
+        except StoreError:  # what is in memory can be read all the same, if not as well
+            registered = (record.registration for record in self._table)
+            return ranked(registered, words, every=every, limit=limit)
 
-    def _renewed(self, known: Record | None, registration: Registration, observed_address: str | None) -> Record:
-        now = self._clock()
-        fresh = Record(registration, 0, now, now, now, now, observed_address)
-        if known is None:
-            return fresh
-        same = standing(known, now).status == standing(fresh, now).status
-        return replace(
-            fresh,
-            revision=known.revision,
-            registered_at=known.registered_at,
-            changed_at=known.changed_at if same else now,
-        )
-
-    def _answer(self, record: Record, changed: bool) -> Registered:
-        ttl = record.registration.ttl_seconds
-        lease = None
-        if ttl is not None:
-            expires_at = record.believed_from + timedelta(seconds=ttl)
-            lease = Lease(ttl_seconds=ttl, interval_seconds=interval_seconds(ttl), expires_at=expires_at)
-        return Registered(
-            name=record.registration.name,
-            instance_id=record.registration.instance_id,
-            revision=record.revision,
-            changed=changed,
-            lease=lease,
-            observed_address=record.observed_address,
-            warnings=_warnings(record),
-        )
-
-
-def _warnings(record: Record) -> list[Notice]:
-    endpoint, caller = record.registration.endpoint, record.observed_address
-    if urlsplit(endpoint).hostname in {"0.0.0.0", "::"}:
-        message = f"{endpoint} is an address to listen on, not one to call."
-        return [Notice(code="unspecified_endpoint", message=message, hint="Advertise the host's own name or address.")]
-    if caller is not None and is_loopback(endpoint) and not is_loopback(caller):
-        message = f"{endpoint} reaches nothing but the agent's own machine, and it registered from {caller}."
-        hint = "Set server.service_url, or server.public_url, to an address that others can reach."
-        return [Notice(code="loopback_endpoint", message=message, hint=hint)]
-    return []
+    async def _hear_of_others(self) -> None:
+        for seen in await self._heartbeats.of_others(self._clock()):
+            known = self._table.get((seen.name, seen.instance_id))
+            if known is not None and known.last_seen < seen.last_seen:
+                believed_from = max(known.believed_from, seen.last_seen)
+                self._table.put(replace(known, last_seen=seen.last_seen, believed_from=believed_from))
+                self._listing.heard(seen.name)

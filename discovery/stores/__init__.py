@@ -6,16 +6,19 @@ from discovery.stores.base import Store
 
 MEMORY_URL = "memory://"
 SQLITE_PREFIX = "sqlite:///"
+POSTGRES_PREFIXES = ("postgresql://", "postgres://")
 
 
 def open_store(url: str) -> Store:
-    """Make the store for `sqlite:///relative.db`, `sqlite:////absolute.db` or `memory://`; nothing is opened yet.
+    """Make the store for `sqlite:///relative.db`, `sqlite:////absolute.db`, `postgresql://…` or `memory://`.
+
+    Nothing is opened yet.
 
     Raises:
         ValueError: No store has such a URL; the message is for whoever wrote it.
     """
     if url == MEMORY_URL:
-        from discovery.stores.base import MemoryStore
+        from discovery.stores.memory import MemoryStore
 
         return MemoryStore()
     path = sqlite_path(url)
@@ -23,9 +26,17 @@ def open_store(url: str) -> Store:
         from discovery.stores.sqlite import SqliteStore
 
         return SqliteStore(path)
+    if url.startswith(POSTGRES_PREFIXES):
+        try:
+            from discovery.stores.postgres import PostgresStore
+        except ImportError:
+            raise ValueError("needs the driver for Postgres: pip install 'myagent[postgres]'") from None
+
+        return PostgresStore(url)
     # The URL may hold a password: only its scheme is repeated.
     raise ValueError(
-        f"'{url.partition(':')[0]}:…' is not a store: use sqlite:///registry.db, or memory:// to keep nothing"
+        f"'{url.partition(':')[0]}:…' is not a store: use sqlite:///registry.db, postgresql://host/database, "
+        "or memory:// to keep nothing"
     )
 
 

@@ -1,15 +1,20 @@
-"""What a store must do, and the one that keeps everything in memory.
+"""What a store must do.
 
-A store keeps what was acknowledged; it knows nothing of time. Every method but `aclose` raises `StoreError` when the
-storage cannot be used, and may be called again later: a store recovers by itself once its storage does.
+A store keeps the table and its history, and says in which order changes happened. It knows nothing of leases. Every
+method but `aclose` and `now` raises `StoreError` when the storage cannot be used, and may be called again later: a
+store recovers by itself once its storage does.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from discovery.leases import Record, Status
+from discovery.history import HistoryEntry
+from discovery.leases import Record
+from discovery.search import Found
+from discovery.table import Change
 
 
 class StoreError(Exception):
@@ -17,45 +22,111 @@ class StoreError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """Everything a store holds, and the revision of its latest change."""
+class Snapshot:
+    """Everything a store holds, the revision of its latest change, and which table that counts: its lineage.
+
+    The lineage is drawn when a table is created. Two tables of one lineage have the same history.
+    """
 
     records: Sequence[Record]
     revision: int
+    lineage: str
 
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """What heartbeats and time changed on a record since it was last written: not a change of its own."""
+    """A heartbeat that is not written down yet: not a change of its own."""
 
     name: str
     instance_id: str
     last_seen: datetime
-    status: Status
-    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of an export: a change as the history keeps it, with the name it was about."""
+
+    name: str
+    entry: HistoryEntry
+
+
+class Writing(Protocol):
+    """A transaction that nobody else can write beside. Leaving its block without an exception makes it durable."""
+
+    @property
+    def revision(self) -> int:
+        """The revision that the storage is at."""
+        ...
+
+    @property
+    def lineage(self) -> str:
+        """Which table the storage holds."""
+        ...
+
+    async def since(self, revision: int) -> Sequence[Change]:
+        """As `Store.since`."""
+        ...
+
+    async def append(self, changes: Sequence[Change]) -> None:
+        """Write changes whose revisions follow on the storage's; the last one is its revision then."""
+        ...
+
+    async def refill(self, records: Iterable[Record], revision: int, lineage: str) -> None:
+        """Make the storage hold exactly these records. The history that it has stays."""
+        ...
 
 
 class Store(Protocol):
-    """One table of records by (name, instance_id), and a counter of its changes."""
+    """One table of records by (name, instance_id), its history, and a counter of its changes."""
 
-    async def load(self) -> Table:
+    shared: bool  # whether other registries may write to it, too
+
+    def now(self) -> datetime:
+        """The clock that leases go by: the storage's own where several registries share it."""
+        ...
+
+    async def load(self) -> Snapshot:
         """Read everything."""
         ...
 
-    async def put(self, record: Record) -> int:
-        """Add or replace one record, durably, and answer the revision it got (the record's own is not looked at)."""
+    def writing(self) -> AbstractAsyncContextManager[Writing]:
+        """Begin a transaction; waits, within bounds, for whoever writes."""
         ...
 
-    async def remove(self, name: str, instance_id: str) -> int:
-        """Take one record away, durably, and answer the new revision; removing what is not there is no error."""
+    async def since(self, revision: int) -> Sequence[Change]:
+        """The changes after a revision, in order. Their records are as they stand now: the newest for each key."""
         ...
 
     async def note(self, sightings: Iterable[Sighting]) -> None:
-        """Write a batch of sightings; those of unknown records are ignored."""
+        """Write a batch of sightings; those of unknown records are ignored, and none goes back in time."""
         ...
 
-    async def replace(self, records: Iterable[Record], revision: int) -> None:
-        """Make the table hold exactly these records, and the counter at least this revision."""
+    async def sightings(self, after: datetime) -> Sequence[Sighting]:
+        """Whom this or another registry heard after a moment."""
+        ...
+
+    async def history(self, name: str, *, limit: int, before: int | None = None) -> Sequence[HistoryEntry]:
+        """Changes of a name, the newest first; `before` is a revision to go on from."""
+        ...
+
+    async def forget(self, before: datetime) -> None:
+        """Drop the history from before a moment."""
+        ...
+
+    async def search(self, words: Sequence[str], *, every: bool, limit: int) -> Sequence[Found]:
+        """Names where words, or words that begin like them, stand; with `every`, all of them. The best first."""
+        ...
+
+    async def export(self) -> Sequence[Line]:
+        """The whole history, the oldest first."""
+        ...
+
+    async def fill(self, snapshot: Snapshot, history: Sequence[Line]) -> None:
+        """Fill an empty store. StoreError where it is not empty: nothing is overwritten."""
+        ...
+
+    async def woken(self) -> None:
+        """Return when another registry may have written; never, where there can be none."""
         ...
 
     async def check(self) -> None:
@@ -65,50 +136,3 @@ class Store(Protocol):
     async def aclose(self) -> None:
         """Let go of the storage; never fails."""
         ...
-
-
-class MemoryStore:
-    """Forgets when the process ends: for tests, and for a registry whose agents all send heartbeats."""
-
-    def __init__(self) -> None:
-        self._records: dict[tuple[str, str], Record] = {}
-        self._revision = 0
-
-    async def load(self) -> Table:
-        """See `Store`."""
-        return Table(list(self._records.values()), self._revision)
-
-    async def put(self, record: Record) -> int:
-        """See `Store`."""
-        self._revision += 1
-        self._records[record.key] = replace(record, revision=self._revision)
-        return self._revision
-
-    async def remove(self, name: str, instance_id: str) -> int:
-        """See `Store`."""
-        if self._records.pop((name, instance_id), None) is not None:
-            self._revision += 1
-        return self._revision
-
-    async def note(self, sightings: Iterable[Sighting]) -> None:
-        """See `Store`."""
-        for seen in sightings:
-            key = (seen.name, seen.instance_id)
-            if key in self._records:
-                self._records[key] = replace(
-                    self._records[key],
-                    last_seen=seen.last_seen,
-                    believed_from=seen.last_seen,
-                    changed_at=seen.since,
-                )
-
-    async def replace(self, records: Iterable[Record], revision: int) -> None:
-        """See `Store`."""
-        self._records = {record.key: record for record in records}
-        self._revision = max(self._revision, revision)
-
-    async def check(self) -> None:
-        """See `Store`."""
-
-    async def aclose(self) -> None:
-        """See `Store`."""

@@ -1,61 +1,27 @@
 """The table in one SQLite file: plain columns that any viewer shows, one writer, nothing acknowledged is lost."""
 
 import asyncio
-import json
 import logging
 import os
 import sqlite3
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
-from typing import Any
 
 import aiosqlite
-from pydantic import ValidationError
 
-from discovery.contract import Registration
+import discovery.stores.sqlite_rows as rows
+from discovery.contract import utc_now
+from discovery.history import HistoryEntry
 from discovery.leases import Record
-from discovery.stores.base import Sighting, StoreError, Table
+from discovery.search import WEIGHTS, Found
+from discovery.stores.base import Line, Sighting, Snapshot, StoreError
+from discovery.stores.rows import entry_of
+from discovery.stores.sqlite_schema import prepare
+from discovery.table import Change
 
-VERSION = 1
 BUSY_SECONDS = 1.0
 LONGEST_CALL_SECONDS = 3.0  # waiting for our own lock included: a client gives up after five
-
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS agents (
-    name TEXT NOT NULL,
-    instance_id TEXT NOT NULL,
-    endpoint TEXT NOT NULL,
-    status TEXT NOT NULL,          -- as last swept
-    agent_type TEXT NOT NULL,
-    version TEXT NOT NULL,
-    description TEXT,
-    owner TEXT,
-    last_seen TEXT NOT NULL,       -- times are UTC; written every few seconds
-    since TEXT NOT NULL,
-    registered_at TEXT NOT NULL,
-    reported_status TEXT NOT NULL, -- what the agent said itself
-    ttl_seconds REAL,
-    public_endpoint TEXT,
-    observed_address TEXT,
-    boot_id TEXT,
-    tools TEXT NOT NULL,           -- JSON from here on, but for the last two
-    tags TEXT NOT NULL,
-    checks TEXT NOT NULL,
-    skills TEXT NOT NULL,
-    protocols TEXT NOT NULL,
-    links TEXT,
-    model TEXT,
-    metadata TEXT NOT NULL,
-    config_fingerprint TEXT,
-    revision INTEGER NOT NULL,
-    PRIMARY KEY (name, instance_id)
-);
-CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
-INSERT OR IGNORE INTO counters VALUES ('revision', 0);
-"""
-JSON_COLUMNS = ("tools", "tags", "checks", "skills", "protocols", "links", "model", "metadata")
-BUMP = "UPDATE counters SET value = value + 1 WHERE name = 'revision' RETURNING value"
 
 logger = logging.getLogger(__name__)
 
@@ -63,51 +29,97 @@ logger = logging.getLogger(__name__)
 class SqliteStore:
     """Opens its file at the first call, and again after every failure, so that it recovers when the file does."""
 
+    shared = False
+
     def __init__(self, path: str) -> None:
         self._path = path
         self._connection: aiosqlite.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._lock = asyncio.Lock()
 
-    async def load(self) -> Table:
+    def now(self) -> datetime:
+        """See `Store`."""
+        return utc_now()
+
+    async def load(self) -> Snapshot:
         """See `Store`. A row that no longer makes sense (someone edited the file) is logged and left out."""
         async with self._transaction() as connection:
-            rows = await connection.execute_fetchall("SELECT * FROM agents")
-            counters = list(await connection.execute_fetchall("SELECT value FROM counters WHERE name = 'revision'"))
-        return Table([record for row in rows if (record := _record(row))], int(counters[0][0]))
+            found = await connection.execute_fetchall("SELECT * FROM agents")
+            revision, lineage = await rows.state(connection)
+        return Snapshot([record for row in found if (record := rows.record(row))], revision, lineage)
 
-    async def put(self, record: Record) -> int:
+    @asynccontextmanager
+    async def writing(self) -> AsyncGenerator["SqliteWriting"]:
         """See `Store`."""
         async with self._transaction() as connection:
-            revision = await _bump(connection)
-            await _insert(connection, [_row(record, revision)])
-        return revision
+            yield SqliteWriting(connection, *await rows.state(connection))
 
-    async def remove(self, name: str, instance_id: str) -> int:
+    async def since(self, revision: int) -> Sequence[Change]:
         """See `Store`."""
         async with self._transaction() as connection:
-            key = (name, instance_id)
-            gone = await connection.execute("DELETE FROM agents WHERE name = ? AND instance_id = ?", key)
-            if gone.rowcount:
-                return await _bump(connection)
-            counters = list(await connection.execute_fetchall("SELECT value FROM counters WHERE name = 'revision'"))
-            return int(counters[0][0])
+            return await rows.changes(connection, revision)
 
     async def note(self, sightings: Iterable[Sighting]) -> None:
         """See `Store`."""
-        rows = [(s.last_seen.isoformat(), s.status, s.since.isoformat(), s.name, s.instance_id) for s in sightings]
+        seen = [(one.last_seen.isoformat(), one.name, one.instance_id, one.last_seen.isoformat()) for one in sightings]
         async with self._transaction() as connection:
             await connection.executemany(
-                "UPDATE agents SET last_seen = ?, status = ?, since = ? WHERE name = ? AND instance_id = ?", rows
+                "UPDATE agents SET last_seen = ? WHERE name = ? AND instance_id = ? AND last_seen < ?", seen
             )
 
-    async def replace(self, records: Iterable[Record], revision: int) -> None:
+    async def sightings(self, after: datetime) -> Sequence[Sighting]:
         """See `Store`."""
-        rows = [_row(record, record.revision) for record in records]
+        query = "SELECT name, instance_id, last_seen FROM agents WHERE last_seen > ?"
         async with self._transaction() as connection:
-            await connection.execute("DELETE FROM agents")
-            await _insert(connection, rows)
-            await connection.execute("UPDATE counters SET value = MAX(value, ?) WHERE name = 'revision'", (revision,))
+            found = await connection.execute_fetchall(query, (after.isoformat(),))
+        return [Sighting(row[0], row[1], datetime.fromisoformat(row[2])) for row in found]
+
+    async def history(self, name: str, *, limit: int, before: int | None = None) -> Sequence[HistoryEntry]:
+        """See `Store`."""
+        query = "SELECT * FROM history WHERE name = ? AND revision < ? ORDER BY revision DESC LIMIT ?"
+        async with self._transaction() as connection:
+            found = await connection.execute_fetchall(query, (name, before or 2**62, limit))
+        return [entry_of(rows.timed(row)) for row in found]
+
+    async def forget(self, before: datetime) -> None:
+        """See `Store`."""
+        async with self._transaction() as connection:
+            await connection.execute("DELETE FROM history WHERE at < ?", (before.isoformat(),))
+
+    async def search(self, words: Sequence[str], *, every: bool, limit: int) -> Sequence[Found]:
+        """See `Store`."""
+        match = (" AND " if every else " OR ").join(f'"{word}"*' for word in words)
+        weights = ", ".join(str(weight) for weight in WEIGHTS.values())
+        query = (
+            # The rank of each hit first: bm25 is not known any more once rows are grouped.
+            "SELECT agent, MIN(rank_) AS best FROM "
+            f"(SELECT agent, bm25(agents_search, {weights}) AS rank_ FROM agents_search WHERE agents_search MATCH ?) "
+            "GROUP BY agent ORDER BY best, agent LIMIT ?"
+        )
+        async with self._transaction() as connection:
+            found = await connection.execute_fetchall(query, (match, limit))
+        return [Found(row[0], -row[1]) for row in found]
+
+    async def export(self) -> Sequence[Line]:
+        """See `Store`."""
+        query = "SELECT * FROM history WHERE kind != 'guard' ORDER BY revision"
+        async with self._transaction() as connection:
+            found = await connection.execute_fetchall(query)
+        return [Line(row["name"], entry_of(rows.timed(row))) for row in found]
+
+    async def fill(self, snapshot: Snapshot, history: Sequence[Line]) -> None:
+        """See `Store`."""
+        async with self._transaction() as connection:
+            revision, _ = await rows.state(connection)
+            if revision:
+                raise StoreError(f"{self._path} is not empty: it is at revision {revision}")
+            await rows.write_history(connection, history)
+            writing = SqliteWriting(connection, revision, "")
+            await writing.refill(snapshot.records, snapshot.revision, snapshot.lineage)
+
+    async def woken(self) -> None:
+        """See `Store`."""
+        await asyncio.get_running_loop().create_future()
 
     async def check(self) -> None:
         """See `Store`."""
@@ -146,12 +158,37 @@ class SqliteStore:
             raise StoreError(f"{self._path} was removed or replaced while in use")
         connection = await _connected(self._path)
         try:
-            await _prepare(connection, self._path)
+            await prepare(connection, self._path)
         except BaseException:
             await connection.close()
             raise
         self._connection, self._identity = connection, _identity(self._path)
         return connection
+
+
+class SqliteWriting:
+    """See `Writing`."""
+
+    def __init__(self, connection: aiosqlite.Connection, revision: int, lineage: str) -> None:
+        self._connection = connection
+        self.revision = revision
+        self.lineage = lineage
+
+    async def since(self, revision: int) -> Sequence[Change]:
+        """See `Writing`."""
+        return await rows.changes(self._connection, revision)
+
+    async def append(self, changes: Sequence[Change]) -> None:
+        """See `Writing`."""
+        await rows.write_changes(self._connection, changes)
+        await rows.set_state(self._connection, changes[-1].revision, self.lineage)
+
+    async def refill(self, records: Iterable[Record], revision: int, lineage: str) -> None:
+        """See `Writing`."""
+        await self._connection.execute("DELETE FROM agents")
+        await self._connection.execute("DELETE FROM agents_search")
+        await rows.write_records(self._connection, list(records))
+        await rows.set_state(self._connection, revision, lineage)
 
 
 async def _connected(path: str) -> aiosqlite.Connection:
@@ -171,70 +208,9 @@ async def _connect(path: str) -> aiosqlite.Connection:
     return await aiosqlite.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
 
 
-async def _prepare(connection: aiosqlite.Connection, path: str) -> None:
-    connection.row_factory = sqlite3.Row
-    (found,) = await connection.execute_fetchall("PRAGMA user_version")
-    if found[0] > VERSION:
-        raise StoreError(f"{path} was written by a newer version of discovery (format {found[0]}): upgrade this one")
-    await connection.execute("PRAGMA journal_mode = WAL")
-    await connection.execute("PRAGMA synchronous = FULL")
-    if found[0] < VERSION:
-        await connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
-
-
 def _identity(path: str) -> tuple[int, int] | None:
     try:
         found = os.stat(path)
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-async def _bump(connection: aiosqlite.Connection) -> int:
-    ((value,),) = await connection.execute_fetchall(BUMP)
-    return int(value)
-
-
-async def _insert(connection: aiosqlite.Connection, rows: list[dict[str, Any]]) -> None:
-    if rows:
-        names = ", ".join(rows[0])
-        places = ", ".join(f":{column}" for column in rows[0])
-        await connection.executemany(f"INSERT OR REPLACE INTO agents ({names}) VALUES ({places})", rows)
-
-
-def _row(record: Record, revision: int) -> dict[str, Any]:
-    said = record.registration.model_dump(mode="json")
-    said |= {
-        column: None if said[column] is None else json.dumps(said[column], ensure_ascii=False)
-        for column in JSON_COLUMNS
-    }
-    reported = said.pop("status")
-    return said | {
-        "status": "registered" if record.registration.ttl_seconds is None else reported,
-        "reported_status": reported,
-        "revision": revision,
-        "registered_at": record.registered_at.isoformat(),
-        "since": record.changed_at.isoformat(),
-        "last_seen": record.last_seen.isoformat(),
-        "observed_address": record.observed_address,
-    }
-
-
-def _record(row: sqlite3.Row) -> Record | None:
-    columns: dict[str, Any] = dict(row)
-    try:
-        said = {field: columns[field] for field in Registration.model_fields if field != "status"}
-        said |= {column: json.loads(said[column]) for column in JSON_COLUMNS if said[column] is not None}
-        last_seen = datetime.fromisoformat(columns["last_seen"])
-        return Record(
-            registration=Registration(**said, status=columns["reported_status"]),
-            revision=columns["revision"],
-            registered_at=datetime.fromisoformat(columns["registered_at"]),
-            changed_at=datetime.fromisoformat(columns["since"]),
-            last_seen=last_seen,
-            believed_from=last_seen,
-            observed_address=columns["observed_address"],
-        )
-    except (ValidationError, ValueError, TypeError) as error:
-        logger.error("a row of the registry's file is left out, %s/%s: %s", row["name"], row["instance_id"], error)
-        return None

@@ -12,7 +12,8 @@ import pytest
 from discovery.app import create_app
 from discovery.contract import Registration
 from discovery.settings import Settings
-from discovery.stores.base import MemoryStore, Store
+from discovery.stores.base import Store
+from discovery.stores.memory import MemoryStore
 from tests.serving import serve
 
 MINIMAL: dict[str, Any] = {

@@ -44,6 +44,8 @@ REGISTER = {caller: 200 if caller in WRITERS else 403 for caller in KNOWN}
 ROUTES = {
     "GET /agents": READ,
     "GET /agents/{name}": READ,
+    "GET /agents/{name}/history": READ,
+    "GET /events": READ,
     "GET /health": READ,
     "GET /docs": READ,
     "GET /openapi.json": READ,

@@ -1,0 +1,130 @@
+"""What becomes of a word from an agent, and of silence: each function reads a draft and adds the changes. Pure."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from discovery.contract import Conflict, Reachability, Registration
+from discovery.contract_diff import contract_diff
+from discovery.leases import LIVE, Record, Turn, mass_silence, reported, turn
+from discovery.table import Draft, Key, turned
+
+REMEMBERED_PROCESSES = 8
+STATUS_FIELDS = {"status", "checks"}
+
+
+class Superseded(Exception):
+    """A process spoke for an entry that a newer process has taken over; the newer one keeps it."""
+
+
+def superseded(known: Record | None, registration: Registration, draft: Draft) -> Superseded | None:
+    """Whether a newer process holds the entry, and is alive: then the older one must not take it back."""
+    if known is None or known.lease is None or draft.now >= known.believed_from + known.lease:
+        return None
+    if registration.boot_id not in {other.boot_id for other in known.earlier}:
+        return None
+    name, instance_id = known.key
+    return Superseded(
+        f"another process registered as {name[:128]}/{instance_id} after this one, from {known.registration.endpoint}"
+    )
+
+
+def register(draft: Draft, registration: Registration, caller: str | None) -> tuple[Record, bool, bool] | Superseded:
+    """Add or renew one instance: the record, whether the body changed, whether it is new; or who holds the entry."""
+    now = draft.now
+    known = draft.get((registration.name, registration.instance_id))
+    refusal = superseded(known, registration, draft)
+    if known is not None and refusal is not None:
+        _rival(draft, known, registration)
+        return refusal
+    status, reason = reported(registration)
+    if known is None:
+        fresh = Record(registration, 0, now, now, now, status, reason, now, caller)
+        return draft.put("registered", fresh), True, True
+    fields = _changed_fields(known.registration, registration)
+    fresh = replace(
+        known,
+        registration=registration,
+        last_seen=now,
+        believed_from=now,
+        reason=reason,
+        observed_address=caller if fields else known.observed_address,
+        earlier=_earlier(known, registration, draft),
+        conflict=None if known.conflict and known.conflict.boot_id == registration.boot_id else known.conflict,
+        reachability=None if "endpoint" in fields else known.reachability,
+    )
+    if status != known.status:
+        fresh = turned(fresh, Turn(status, reason, now), now)
+    tools = contract_diff(known.registration.tools, registration.tools)
+    kind = "updated" if set(fields) - STATUS_FIELDS else "status"
+    return draft.put(kind, fresh, fields=fields, tools=tools), bool(fields), False
+
+
+def remove(draft: Draft, name: str, instance_id: str | None, boot_id: str | None) -> Superseded | None:
+    """Take one instance out, or all of a name; none where there is none."""
+    meant = [key for key in draft.keys_of(name) if instance_id in {None, key[1]}]
+    owned = [key for key in meant if boot_id in {None, _boot_id(draft, key)}]
+    if meant and not owned:
+        return Superseded(f"the entry of {name[:128]} belongs to another process now")
+    for key in owned:
+        draft.remove(key, "its own process took it out" if boot_id else "taken out by request")
+    return None
+
+
+def sweep(draft: Draft, horizon: datetime) -> None:
+    """Do what time asks for until a moment. While many are silent at once they are stale, and nothing goes further."""
+    for record in list(draft.table):
+        step = turn(record, horizon)
+        if step is not None and step.status not in {"down", "removed"}:
+            draft.turn(record, step)
+    records = draft.records()
+    guard = mass_silence(records, draft.now)
+    if (guard and guard.until) != (draft.guard and draft.guard.until):
+        draft.set_guard(guard)
+    for record in records:
+        step = turn(record, horizon) if guard is None else None
+        if step is not None and step.status == "removed":
+            draft.remove(record.key, step.reason)
+        elif step is not None:
+            draft.turn(record, step)
+        elif record.conflict and record.lease and draft.now >= record.conflict.last_seen + record.lease:
+            reason = f"the process at {record.conflict.endpoint} claims this entry no longer"
+            draft.put("conflict", replace(record, conflict=None), reason=reason)
+
+
+def reached(draft: Draft, key: Key, found: Reachability) -> None:
+    """Keep what the probe found at an endpoint; a change of it is a change of the record."""
+    known = draft.get(key)
+    if known is not None:
+        reason = f"its endpoint answers: {found.reason}" if found.ok else f"its endpoint: {found.reason}"
+        draft.put("status", replace(known, reachability=found), reason=reason)
+
+
+def is_alive(record: Record) -> bool:
+    """Whether it is believed to answer: within its lease, or without one."""
+    return record.status in LIVE or record.lease is None
+
+
+def _rival(draft: Draft, known: Record, registration: Registration) -> None:
+    other = Conflict(boot_id=registration.boot_id or "", endpoint=registration.endpoint, last_seen=draft.now)
+    reason = f"two live processes claim this entry; the older one is at {other.endpoint}"
+    draft.put("conflict", replace(known, conflict=other), reason=reason)
+
+
+def _changed_fields(before: Registration, after: Registration) -> tuple[str, ...]:
+    return tuple(name for name in Registration.model_fields if getattr(before, name) != getattr(after, name))
+
+
+def _earlier(known: Record, registration: Registration, draft: Draft) -> tuple[Conflict, ...]:
+    """Who held the entry and may still be alive, the latest last. Processes that name no `boot_id` replace freely."""
+    others = tuple(other for other in known.earlier if other.boot_id != registration.boot_id)
+    held = known.registration.boot_id
+    alive = known.lease is not None and draft.now < known.believed_from + known.lease
+    if held and registration.boot_id and held != registration.boot_id and alive:
+        other = Conflict(boot_id=held, endpoint=known.registration.endpoint, last_seen=known.last_seen)
+        others = (*(one for one in others if one.boot_id != held), other)
+    return others[-REMEMBERED_PROCESSES:]
+
+
+def _boot_id(draft: Draft, key: Key) -> str | None:
+    record = draft.get(key)
+    return record and record.registration.boot_id

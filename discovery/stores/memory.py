@@ -1,0 +1,120 @@
+"""A store that forgets when the process ends: for tests, and for a registry whose agents all send heartbeats."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime
+from uuid import uuid4
+
+from discovery.contract import utc_now
+from discovery.history import HistoryEntry
+from discovery.leases import Record
+from discovery.search import Found, ranked
+from discovery.stores.base import Line, Sighting, Snapshot, StoreError
+from discovery.stores.rows import history_entry
+from discovery.table import GUARD, Change, Key
+
+
+class MemoryStore:
+    """See `Store`."""
+
+    shared = False
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self.lineage = uuid4().hex
+        self._records: dict[Key, Record] = {}
+        self._changes: list[Change] = []
+        self._lines: list[Line] = []
+        self._lock = asyncio.Lock()
+
+    def now(self) -> datetime:
+        """See `Store`."""
+        return utc_now()
+
+    async def load(self) -> Snapshot:
+        """See `Store`."""
+        return Snapshot(list(self._records.values()), self.revision, self.lineage)
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncGenerator["MemoryStore"]:
+        """See `Store`."""
+        async with self._lock:
+            yield self
+
+    async def append(self, changes: Sequence[Change]) -> None:
+        """See `Writing`."""
+        for change in changes:
+            self.revision = change.revision
+            self._changes.append(replace(change, before=None))
+            entry = history_entry(change)
+            if entry is not None:
+                self._lines.append(Line(change.key[0], entry))
+            if change.record is not None:
+                self._records[change.key] = change.record
+            elif change.key != GUARD:
+                self._records.pop(change.key, None)
+
+    async def refill(self, records: Iterable[Record], revision: int, lineage: str) -> None:
+        """See `Writing`."""
+        self._records = {record.key: record for record in records}
+        self.revision, self.lineage = revision, lineage
+
+    async def since(self, revision: int) -> Sequence[Change]:
+        """See `Store`."""
+        return [
+            replace(change, record=self._records.get(change.key))
+            for change in self._changes
+            if change.revision > revision
+        ]
+
+    async def note(self, sightings: Iterable[Sighting]) -> None:
+        """See `Store`."""
+        for seen in sightings:
+            record = self._records.get((seen.name, seen.instance_id))
+            if record is not None and record.last_seen < seen.last_seen:
+                heard = replace(record, last_seen=seen.last_seen, believed_from=seen.last_seen)
+                self._records[record.key] = heard
+
+    async def sightings(self, after: datetime) -> Sequence[Sighting]:
+        """See `Store`."""
+        return [Sighting(*one.key, one.last_seen) for one in self._records.values() if one.last_seen > after]
+
+    async def history(self, name: str, *, limit: int, before: int | None = None) -> Sequence[HistoryEntry]:
+        """See `Store`."""
+        found = [
+            line.entry for line in self._lines if line.name == name and (before is None or line.entry.revision < before)
+        ]
+        return found[::-1][:limit]
+
+    async def forget(self, before: datetime) -> None:
+        """See `Store`."""
+        self._lines = [line for line in self._lines if line.entry.at >= before]
+        self._changes = [change for change in self._changes if change.at >= before]
+
+    async def search(self, words: Sequence[str], *, every: bool, limit: int) -> Sequence[Found]:
+        """See `Store`."""
+        registered = (record.registration for record in self._records.values())
+        return ranked(registered, words, every=every, limit=limit)
+
+    async def export(self) -> Sequence[Line]:
+        """See `Store`."""
+        return list(self._lines)
+
+    async def fill(self, snapshot: Snapshot, history: Sequence[Line]) -> None:
+        """See `Store`."""
+        if self.revision:
+            raise StoreError("this store is not empty")
+        await self.refill(snapshot.records, snapshot.revision, snapshot.lineage)
+        self._lines = list(history)
+
+    async def woken(self) -> None:
+        """See `Store`."""
+        await asyncio.get_running_loop().create_future()
+
+    async def check(self) -> None:
+        """See `Store`."""
+
+    async def aclose(self) -> None:
+        """See `Store`."""

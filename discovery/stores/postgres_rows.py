@@ -1,0 +1,146 @@
+"""The tables and statements of the Postgres store. They live in a schema of their own, `discovery`."""
+
+from typing import Any
+from uuid import uuid4
+
+from discovery.leases import Record
+from discovery.search import indexed
+from discovery.stores.rows import AGENT_COLUMNS, HISTORY_COLUMNS, agent_row, change_of, record_of, too_new
+from discovery.table import Change, Key
+
+FORMAT = 1
+CHANNEL = "discovery"
+SCHEMA_LOCK = 0x6469_7363  # any fixed number: registries that start together make the tables one after the other
+
+TABLES = """
+CREATE SCHEMA discovery;
+CREATE TABLE discovery.agents (
+    name text NOT NULL,
+    instance_id text NOT NULL,
+    endpoint text NOT NULL,
+    status text NOT NULL,
+    status_reason text NOT NULL,
+    agent_type text NOT NULL,
+    version text NOT NULL,
+    description text,
+    owner text,
+    last_seen timestamptz NOT NULL,
+    since timestamptz NOT NULL,
+    registered_at timestamptz NOT NULL,
+    reported_status text NOT NULL,
+    ttl_seconds double precision,
+    public_endpoint text,
+    observed_address text,
+    boot_id text,
+    tools json NOT NULL,
+    tags json NOT NULL,
+    checks json NOT NULL,
+    skills json NOT NULL,
+    protocols json NOT NULL,
+    links json,
+    model json,
+    metadata json NOT NULL,
+    config_fingerprint text,
+    turns json NOT NULL,
+    earlier json NOT NULL,
+    conflict json,
+    reachability json,
+    revision bigint NOT NULL,
+    words tsvector NOT NULL,
+    PRIMARY KEY (name, instance_id)
+);
+CREATE INDEX agents_by_words ON discovery.agents USING gin (words);
+CREATE TABLE discovery.history (
+    revision bigint PRIMARY KEY,
+    at timestamptz NOT NULL,
+    kind text NOT NULL,
+    name text NOT NULL,
+    instance_id text NOT NULL,
+    status text NOT NULL,
+    reason text NOT NULL,
+    version text NOT NULL,
+    endpoint text NOT NULL,
+    boot_id text,
+    fields json NOT NULL,
+    tools json
+);
+CREATE INDEX history_by_name ON discovery.history (name, revision);
+CREATE TABLE discovery.state (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    format integer NOT NULL,
+    revision bigint NOT NULL,
+    lineage text NOT NULL
+);
+"""
+
+STATE = "SELECT revision, lineage, clock_timestamp() FROM discovery.state"
+NOTE = "UPDATE discovery.agents SET last_seen = $3 WHERE name = $1 AND instance_id = $2 AND last_seen < $3"
+DROP = "DELETE FROM discovery.agents WHERE name = $1 AND instance_id = $2"
+SEARCH = """
+SELECT name, max(ts_rank(words, query)) AS best FROM discovery.agents, (SELECT $1::tsquery AS query) AS asked
+WHERE words @@ query GROUP BY name ORDER BY best DESC, name LIMIT $2
+"""
+_COLUMNS = (*AGENT_COLUMNS, "words")
+_PLACES = ", ".join(
+    f"${place}" + ("::text::tsvector" if one == "words" else "") for place, one in enumerate(_COLUMNS, 1)
+)
+_CHANGING = ", ".join(f"{one} = excluded.{one}" for one in _COLUMNS if one not in {"name", "instance_id"})
+PUT = (
+    f"INSERT INTO discovery.agents ({', '.join(_COLUMNS)}) VALUES ({_PLACES}) "
+    f"ON CONFLICT (name, instance_id) DO UPDATE SET {_CHANGING}"
+)
+LOG = (
+    f"INSERT INTO discovery.history ({', '.join(HISTORY_COLUMNS)}) "
+    f"VALUES ({', '.join(f'${place}' for place, _ in enumerate(HISTORY_COLUMNS, 1))})"
+)
+# Postgres knows four weights, its own from A (best) to D.
+_GRADES = {"name": "A", "tools": "B", "skills": "B", "description": "C", "tags": "D", "owner": "D"}
+
+
+async def prepare(connection: Any, where: str) -> None:
+    """Make the tables where there are none.
+
+    Raises:
+        StoreError: A later version wrote them; they are left as they are.
+    """
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", SCHEMA_LOCK)
+    if await connection.fetchval("SELECT to_regclass('discovery.state')") is None:
+        await connection.execute(TABLES)
+        await connection.execute(
+            "INSERT INTO discovery.state (format, revision, lineage) VALUES ($1, 0, $2)", FORMAT, uuid4().hex
+        )
+    found = await connection.fetchval("SELECT format FROM discovery.state")
+    if found > FORMAT:
+        raise too_new(f"the {where}", found)
+
+
+async def changes(connection: Any, revision: int) -> list[Change]:
+    """See `Store.since`."""
+    history = await connection.fetch("SELECT * FROM discovery.history WHERE revision > $1 ORDER BY revision", revision)
+    if not history:
+        return []
+    query = "SELECT * FROM discovery.agents WHERE (name, instance_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))"
+    keys = sorted({(row["name"], row["instance_id"]) for row in history})
+    found = await connection.fetch(query, [name for name, _ in keys], [instance_id for _, instance_id in keys])
+    there: dict[Key, Record | None] = {(row["name"], row["instance_id"]): record_of(row) for row in found}
+    return [change_of(dict(row), there.get((row["name"], row["instance_id"]))) for row in history]
+
+
+def values(record: Record) -> tuple[Any, ...]:
+    """The parameters of `PUT`."""
+    row = agent_row(record)
+    return (*(row[column] for column in AGENT_COLUMNS), _vector(record))
+
+
+def log_values(row: dict[str, Any]) -> tuple[Any, ...]:
+    """The parameters of `LOG`."""
+    return tuple(row[column] for column in HISTORY_COLUMNS)
+
+
+def _vector(record: Record) -> str:
+    """The words as a tsvector in writing: what is found must not depend on how a server is set up to read text."""
+    best: dict[str, str] = {}
+    for field, text in indexed(record.registration).items():
+        for word in text.split():
+            best[word] = min(best.get(word, "D"), _GRADES[field])
+    return " ".join(f"'{word}':1{grade}" for word, grade in best.items())

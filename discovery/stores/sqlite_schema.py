@@ -1,0 +1,105 @@
+"""The tables of the registry's SQLite file, and how a file of an earlier version becomes one of this."""
+
+import sqlite3
+from uuid import uuid4
+
+import aiosqlite
+
+from discovery.search import WEIGHTS
+from discovery.stores.rows import too_new
+from discovery.stores.sqlite_rows import index, record
+
+VERSION = 2
+
+AGENTS = """
+CREATE TABLE agents (
+    name TEXT NOT NULL,
+    instance_id TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
+    status TEXT NOT NULL,
+    status_reason TEXT NOT NULL,
+    agent_type TEXT NOT NULL,
+    version TEXT NOT NULL,
+    description TEXT,
+    owner TEXT,
+    last_seen TEXT NOT NULL,       -- times are UTC; this one is written every few seconds
+    since TEXT NOT NULL,           -- of the status
+    registered_at TEXT NOT NULL,
+    reported_status TEXT NOT NULL, -- what the agent said itself
+    ttl_seconds REAL,
+    public_endpoint TEXT,
+    observed_address TEXT,
+    boot_id TEXT,
+    tools TEXT NOT NULL,           -- JSON from here on, but for config_fingerprint and revision
+    tags TEXT NOT NULL,
+    checks TEXT NOT NULL,
+    skills TEXT NOT NULL,
+    protocols TEXT NOT NULL,
+    links TEXT,
+    model TEXT,
+    metadata TEXT NOT NULL,
+    config_fingerprint TEXT,
+    turns TEXT NOT NULL,           -- when its status changed lately
+    earlier TEXT NOT NULL,         -- processes that it took the entry from
+    conflict TEXT,
+    reachability TEXT,
+    revision INTEGER NOT NULL,
+    PRIMARY KEY (name, instance_id)
+);
+CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
+INSERT INTO counters VALUES ('revision', 0);
+"""
+REST = f"""
+CREATE TABLE history (
+    revision INTEGER PRIMARY KEY,
+    at TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    instance_id TEXT NOT NULL,
+    status TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    version TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
+    boot_id TEXT,
+    fields TEXT NOT NULL,          -- JSON: which fields changed
+    tools TEXT                     -- JSON: how the tools changed
+);
+CREATE INDEX history_by_name ON history (name, revision);
+CREATE TABLE lineage (id TEXT NOT NULL);
+CREATE VIRTUAL TABLE agents_search USING fts5({", ".join(WEIGHTS)}, agent UNINDEXED);
+"""
+FROM_1 = """
+ALTER TABLE agents ADD COLUMN status_reason TEXT NOT NULL DEFAULT '';
+ALTER TABLE agents ADD COLUMN turns TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE agents ADD COLUMN earlier TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE agents ADD COLUMN conflict TEXT;
+ALTER TABLE agents ADD COLUMN reachability TEXT;
+UPDATE agents SET status_reason = CASE status
+    WHEN 'registered' THEN 'sends no heartbeats'
+    WHEN 'stale' THEN 'no heartbeat within its lease'
+    WHEN 'down' THEN 'no heartbeat for three leases'
+    ELSE 'reported ' || status || ' by its heartbeat' END;
+"""
+
+
+async def prepare(connection: aiosqlite.Connection, path: str) -> None:
+    """Make a connection ready for use, and the file's tables those of this version.
+
+    Raises:
+        StoreError: A later version wrote the file; it is left as it is.
+    """
+    connection.row_factory = sqlite3.Row
+    (found,) = await connection.execute_fetchall("PRAGMA user_version")
+    version = int(found[0])
+    if version > VERSION:
+        raise too_new(path, version)
+    await connection.execute("PRAGMA journal_mode = WAL")
+    await connection.execute("PRAGMA synchronous = FULL")
+    if version < VERSION:
+        first = AGENTS if version == 0 else FROM_1
+        lineage = f"INSERT INTO lineage VALUES ('{uuid4().hex}');"
+        await connection.executescript(f"BEGIN IMMEDIATE; {first} {REST} {lineage}")
+        known = [one for row in await connection.execute_fetchall("SELECT * FROM agents") if (one := record(row))]
+        await index(connection, known)
+        await connection.execute(f"PRAGMA user_version = {VERSION}")
+        await connection.execute("COMMIT")
