@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 from discovery.catalog import Entry
 
 LARGEST_PAGE = 100
-_CLAUSE = re.compile(r"""\s*(\w+)\s*[=>]\s*(?:'([^']*)'|"([^"]*)"|([^\s'"]+))\s*(?:(AND)\b|$)""", re.IGNORECASE)
+_CLAUSE = re.compile(r"""\s*(\w+)\s*([=>])\s*(?:'([^']*)'|"([^"]*)"|([^\s'"]+))\s*(?:(AND)\b|$)""", re.IGNORECASE)
 _FILTERABLE = {
     "publisher",
     *(to_camel(name) for name, field in Entry.model_fields.items() if not field.exclude and name != "data"),
@@ -211,7 +211,7 @@ def _clauses(text: str) -> list[_Clause]:
             raise PydanticCustomError(
                 "expression", "must read like type = 'application/a2a-agent-card+json' AND displayName = 'orders'"
             )
-        field, *quoted, more_of_it = clause.groups()
+        field, operator, *quoted, more_of_it = clause.groups()
         value = next(one for one in quoted if one is not None)
         if field.lower() not in {"displayname", "type", "publisherid", "createdafter"}:
             raise PydanticCustomError(
@@ -219,6 +219,8 @@ def _clauses(text: str) -> list[_Clause]:
                 "does not know {field}; known are displayName, type, publisherId and createdAfter",
                 {"field": repr(field[:64])},
             )
+        if operator == ">" and field.lower() != "createdafter":
+            raise PydanticCustomError("expression", "takes > with createdAfter only")
         values = tuple(part.strip() for part in value.split(",") if part.strip())
         found.append(_Clause(field.lower(), values, _moment(value) if field.lower() == "createdafter" else None))
         start, more = clause.end(), more_of_it is not None

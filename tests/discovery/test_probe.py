@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -13,7 +14,11 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from agent_runtime import Agent
+from agent_runtime.models.scripted import ScriptedModel
+from agent_runtime.server import create_app as create_agent
 from discovery.contract import AgentRecord
+from tests.agents import write_agent
 from tests.discovery.conftest import MINIMAL, Clock, RunRegistry, eventually
 from tests.serving import serve
 
@@ -73,6 +78,20 @@ async def test_what_the_probe_found_stands_on_the_agent_and_on_the_instance(regi
         assert found.reachability is not None
         assert (found.reachability.ok, found.reachability.reason) == (True, "its health answers")
         assert found.instances[0].reachability == found.reachability
+
+
+async def test_an_agent_of_the_runtime_answers_in_all_its_protocols(registry: RunRegistry, tmp_path: Path) -> None:
+    pytest.importorskip("mcp", reason="needs the mcp extra")
+    pytest.importorskip("a2a", reason="needs the a2a extra")
+    async with (
+        registry(**OFTEN) as http,
+        Agent(write_agent(tmp_path), model=ScriptedModel([])) as agent,
+        serve(create_agent(agent)) as url,
+    ):
+        await add(http, endpoint=url, protocols=["chat", "a2a", "mcp"], links={"health": f"{url}/health"})
+        found = await looked_at(http)
+    assert found.reachability is not None
+    assert found.reachability.reason == "its health, its agent card and MCP answer"
 
 
 async def test_an_endpoint_that_goes_away_and_one_that_comes_back_are_noticed(registry: RunRegistry) -> None:
