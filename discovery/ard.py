@@ -3,7 +3,8 @@
 It stands under /ard because its `GET /agents` answers something else than ours.
 """
 
-from collections.abc import Callable, Coroutine
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -13,9 +14,10 @@ from pydantic import Field
 from discovery.auth import Scoped, needs
 from discovery.catalog import Camel, Catalog, Entry, Host, entries_of_all, registry_entry
 from discovery.catalog_query import BrowseQuery, SearchRequest, browsed, matching, page_of
+from discovery.contract import AgentRecord
 from discovery.deps import Config, Table, only, problems
 from discovery.problems import invalid_request
-from discovery.search import asked
+from discovery.search import Hit, asked
 from discovery.settings import PRIVATE_DOMAIN
 
 CATALOG_TYPE = "application/ai-catalog+json"
@@ -72,16 +74,8 @@ class Browsed(Camel):
 )
 async def search(request: Request, wanted: SearchRequest, table: Table, settings: Config) -> Results:
     """The words that say what is needed are looked for in names, descriptions, tags, tools and skills."""
-    base = str(request.base_url)
     hits = await table.search(asked(wanted.query.text), limit=max(len(table.records), 1))
-    best = max((hit.score for hit in hits), default=0) or 1
-    found = [
-        Result(**dict(entry), score=max(1, round(100 * hit.score / best)), source=f"{base}ard/")
-        for hit in hits
-        for entry in entries_of_all([hit.agent], settings.domain, base)
-    ]
-    page, following = page_of(matching(found, wanted.query.filter), wanted.page_size, wanted.page_token)
-    return Results(results=page, page_token=following)
+    return await asyncio.to_thread(_results, hits, wanted, settings.domain, str(request.base_url))
 
 
 @router.get(
@@ -94,9 +88,7 @@ async def search(request: Request, wanted: SearchRequest, table: Table, settings
 )
 async def browse(request: Request, query: Annotated[BrowseQuery, Query()], table: Table, settings: Config) -> Browsed:
     """Every artifact that can be called, page by page."""
-    entries = browsed(entries_of_all(table.listing().agents, settings.domain, str(request.base_url)), query)
-    page, following = page_of(entries, query.page_size, query.page_token)
-    return Browsed(items=page, total=len(entries), page_token=following)
+    return await asyncio.to_thread(_browsed, table.listing().agents, query, settings.domain, str(request.base_url))
 
 
 @router.get(
@@ -112,12 +104,32 @@ async def browse(request: Request, query: Annotated[BrowseQuery, Query()], table
 )
 async def catalog(request: Request, table: Table, settings: Config) -> Response:
     """All of it at once; `application/ai-registry+json` leads to the search."""
-    base = str(request.base_url)
-    host = Host(
-        display_name="myagent discovery",
-        identifier=None if settings.domain == PRIVATE_DOMAIN else settings.domain,
-        documentation_url=f"{base}docs",
-    )
-    entries = entries_of_all(table.listing().agents, settings.domain, base)
-    found = Catalog(host=host, entries=[registry_entry(settings.domain, base), *entries])
-    return Response(found.model_dump_json(by_alias=True, exclude_none=True), media_type=CATALOG_TYPE)
+    body = await asyncio.to_thread(_catalog, table.listing().agents, settings.domain, str(request.base_url))
+    return Response(body, media_type=CATALOG_TYPE)
+
+
+# Thousands of agents are many milliseconds: these run in a thread, and others are answered meanwhile.
+
+
+def _results(hits: Sequence[Hit], wanted: SearchRequest, domain: str, base: str) -> Results:
+    best = max((hit.score for hit in hits), default=0) or 1
+    found = [
+        Result(**dict(entry), score=max(1, round(100 * hit.score / best)), source=f"{base}ard/")
+        for hit in hits
+        for entry in entries_of_all([hit.agent], domain, base)
+    ]
+    page, following = page_of(matching(found, wanted.query.filter), wanted.page_size, wanted.page_token)
+    return Results(results=page, page_token=following)
+
+
+def _browsed(agents: Iterable[AgentRecord], query: BrowseQuery, domain: str, base: str) -> Browsed:
+    entries = browsed(entries_of_all(agents, domain, base), query)
+    page, following = page_of(entries, query.page_size, query.page_token)
+    return Browsed(items=page, total=len(entries), page_token=following)
+
+
+def _catalog(agents: Iterable[AgentRecord], domain: str, base: str) -> str:
+    own = None if domain == PRIVATE_DOMAIN else domain
+    host = Host(display_name="myagent discovery", identifier=own, documentation_url=f"{base}docs")
+    entries = [registry_entry(domain, base), *entries_of_all(agents, domain, base)]
+    return Catalog(host=host, entries=entries).model_dump_json(by_alias=True, exclude_none=True)
