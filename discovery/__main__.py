@@ -11,12 +11,19 @@ from typing import Any, cast
 import uvicorn
 from fastapi import FastAPI
 
+from discovery import commands
 from discovery.app import create_app
+from discovery.commands import COMMANDS
 from discovery.settings import Settings, SettingsError, version
 from discovery.watch import Watch
 
 SHUTDOWN_SECONDS = 5
 EPILOG = """\
+commands, each with a --help of its own; without one, the registry runs:
+  export [FILE]               write the table and its history as lines of JSON
+  import [FILE]               fill an empty registry from such lines
+  migrate --from URL --to URL move a registry to another database
+
 environment:
   DISCOVERY_HOST, DISCOVERY_PORT      what to listen on
   DISCOVERY_DATABASE_URL              where the table is kept
@@ -43,8 +50,11 @@ register token, which reads nothing; one that also has read where the agent asks
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the registry until SIGINT or SIGTERM. Exit status 2 for wrong settings, 1 for a port that cannot be had."""
-    arguments = _parser().parse_args(argv)
+    """Run the registry until SIGINT or SIGTERM, or one of the commands. Exit status 2 for wrong settings, 1 for a port that cannot be had."""
+    given = sys.argv[1:] if argv is None else argv
+    if given and given[0] in COMMANDS:
+        return commands.run(given)
+    arguments = _parser().parse_args(given)
     try:
         settings = Settings.from_environment(
             host=arguments.host, port=arguments.port, database_url=arguments.database_url
@@ -106,7 +116,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--host", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on; 0 takes a free one (9000)")
-    parser.add_argument("--database-url", help="sqlite:///registry.db, or memory:// to keep nothing")
+    parser.add_argument(
+        "--database-url",
+        help="sqlite:///registry.db, postgresql://host/database for several registries, memory:// to keep nothing",
+    )
     levels = ["debug", "info", "warning", "error"]
     parser.add_argument("--log-level", choices=levels, default="info", help="how much to log (info)")
     parser.add_argument("--version", action="version", version=f"%(prog)s {version()}")

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from discovery import api, ard, description, events, mcp_door, portal
+from discovery import api, ard, description, events, mcp_door, metrics, portal
 from discovery.background import swept
 from discovery.contract import utc_now
 from discovery.probe import probing
@@ -62,7 +62,7 @@ def create_app(
     )
     app.state.watch = watch
     add_error_table(app)
-    for face in (api, events, ard, *([mcp_door] if mcp_door.is_installed() else []), description, portal):
+    for face in (api, events, ard, *([mcp_door] if mcp_door.is_installed() else []), metrics, description, portal):
         app.include_router(face.router)
     app.add_middleware(Guard)
     _open_to_browsers(app, settings.cors_origins)

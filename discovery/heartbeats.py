@@ -23,9 +23,11 @@ class Heartbeats:
         self._store, self._elapsed = store, elapsed
         self._seen: dict[Key, datetime] = {}
         self._noted = elapsed()
+        self.heard = 0
 
     def hear(self, record: Record) -> None:
         """Remember when it was last seen."""
+        self.heard += 1
         self._seen[record.key] = record.last_seen
 
     def forget(self, key: Key) -> None:

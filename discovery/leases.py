@@ -138,7 +138,10 @@ def mass_silence(records: Iterable[Record], now: datetime) -> GuardState | None:
         end = bisect_right(fell, first + MASS_WINDOW, key=lambda one: one[0])
         silent.update(name for _, name in fell[max(start, seen) : end])
         seen = end
-    return GuardState(since=windows[0][0], until=windows[-1][0] + GUARD_LASTS, silent=sorted(silent))
+    since, until = windows[0][0], windows[-1][0] + GUARD_LASTS
+    # To the millisecond, as it is sent and stored: it is compared with what others computed.
+    since, until = (moment.replace(microsecond=moment.microsecond // 1000 * 1000) for moment in (since, until))
+    return GuardState(since=since, until=until, silent=sorted(silent))
 
 
 def after_restart(record: Record, now: datetime) -> Record:

@@ -15,11 +15,12 @@ from typing import Any, cast
 from discovery import decisions
 from discovery.answers import answer_to
 from discovery.contract import AgentRecord, Reachability, Registered, Registration
+from discovery.finding import find
 from discovery.heartbeats import Heartbeats, elapsed
 from discovery.history import GuardState, HistoryEntry
 from discovery.leases import Record, after_restart
 from discovery.listing import Listing, Prepared, agent_record
-from discovery.search import Found, Hit, matched, ranked
+from discovery.search import Hit
 from discovery.stores.base import Store, StoreError, Writing
 from discovery.table import Change, Draft, Table
 from discovery.watch import Watch
@@ -61,6 +62,16 @@ class Registry:
     def revision(self) -> int:
         """How many changes the table has seen."""
         return self._table.revision
+
+    @property
+    def trouble(self) -> str | None:
+        """Why changes cannot be kept now, as far as the last attempt showed."""
+        return self._trouble
+
+    @property
+    def heartbeats(self) -> int:
+        """How many unchanged registrations came."""
+        return self._heartbeats.heard
 
     @property
     def records(self) -> Sequence[Record]:
@@ -138,13 +149,7 @@ class Registry:
     async def search(self, words: Sequence[str], *, every: bool = False, limit: int = 20) -> list[Hit]:
         """The agents where words stand, or words that begin like them; with `every`, all of them. The best first."""
         self._tick()
-        hits: list[Hit] = []
-        for found in await self._found(words, every, limit) if words else ():
-            agent = agent_record(self._table, found.name)
-            if agent is not None:
-                why = matched(agent, words, every=False) or []
-                hits.append(Hit(agent.model_copy(update={"matched": why}), found.score, why))
-        return hits
+        return await find(self._store, self._table, words, every=every, limit=limit)
 
     async def sweep(self) -> None:
         """Do what time asks for: load or mend after trouble, let statuses turn, write down who was seen."""
@@ -259,6 +264,9 @@ class Registry:
     async def _fall_in(self, writing: Writing) -> None:
         """Before the next step, table and store are at the same one."""
         if writing.lineage != self._table.lineage or writing.revision < self._table.revision:
+            if not self._table.revision:  # nothing of ours is in it, and somebody filled it meanwhile
+                self._loaded = False
+                raise StoreError("the storage holds another table now: it is loaded again")
             logger.warning("the storage lost what it held, or holds another table: it is filled from memory")
             await writing.refill(self._table, self._table.revision, self._table.lineage)
         elif writing.revision > self._table.revision:
@@ -280,13 +288,6 @@ class Registry:
                 logger.info("removed %s/%s: %s", *change.key, change.reason)
             until = None if self._table.guard is None else self._table.guard.until
             self.watch.publish(change, self._table.instances(name), until)
-
-    async def _found(self, words: Sequence[str], every: bool, limit: int) -> Sequence[Found]:
-        try:
-            return await self._store.search(words, every=every, limit=limit)
-        except StoreError:  # what is in memory can be read all the same, if not as well
-            registered = (record.registration for record in self._table)
-            return ranked(registered, words, every=every, limit=limit)
 
     async def _hear_of_others(self) -> None:
         for seen in await self._heartbeats.of_others(self._clock()):

@@ -90,11 +90,11 @@ class SqliteStore:
         """See `Store`."""
         match = (" AND " if every else " OR ").join(f'"{word}"*' for word in words)
         weights = ", ".join(str(weight) for weight in WEIGHTS.values())
+        # Ranked first, and kept: bm25 is not known any more once rows are grouped.
         query = (
-            # The rank of each hit first: bm25 is not known any more once rows are grouped.
-            "SELECT agent, MIN(rank_) AS best FROM "
-            f"(SELECT agent, bm25(agents_search, {weights}) AS rank_ FROM agents_search WHERE agents_search MATCH ?) "
-            "GROUP BY agent ORDER BY best, agent LIMIT ?"
+            f"WITH hits AS MATERIALIZED (SELECT agent, bm25(agents_search, {weights}) AS score "
+            "FROM agents_search WHERE agents_search MATCH ?) "
+            "SELECT agent, MIN(score) AS best FROM hits GROUP BY agent ORDER BY best, agent LIMIT ?"
         )
         async with self._transaction() as connection:
             found = await connection.execute_fetchall(query, (match, limit))

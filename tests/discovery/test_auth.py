@@ -51,6 +51,7 @@ ROUTES = {
     "GET /ard/agents": READ,
     "GET /.well-known/ai-catalog.json": READ,
     "POST /mcp": READ,
+    "GET /metrics": READ,
     "GET /health": READ,
     "GET /docs": READ,
     "GET /openapi.json": READ,
