@@ -65,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("aiosqlite").setLevel(logging.WARNING)  # it would log every statement with its values
     if arguments.log_level != "debug":
-        logging.getLogger("uvicorn").setLevel(logging.WARNING)
+        for chatty in ("uvicorn", "httpx", "mcp"):  # a line for every request, of the probe and of find_agent too
+            logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         listener = _bind(settings.host, settings.port)
     except OSError as error:
