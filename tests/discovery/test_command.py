@@ -53,7 +53,8 @@ def running(folder: Path, *arguments: str, **variables: str) -> Iterator[tuple[s
 def test_help_names_the_flags_and_the_variables() -> None:
     shown = run("--help")
     assert shown.returncode == 0
-    for word in ("--host", "--port", "--database-url", "--log-level", "DISCOVERY_ALLOW_ANONYMOUS", "DISCOVERY_TOKENS"):
+    flags = ("--host", "--port", "--database-url", "--log-level")
+    for word in (*flags, "DISCOVERY_ALLOW_ANONYMOUS", "DISCOVERY_TOKENS", "DISCOVERY_PROBE", "DISCOVERY_DOMAIN"):
         assert word in shown.stdout
 
 
