@@ -6,7 +6,8 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +19,8 @@ from discovery.contract import AgentRecord, utc_now
 
 DEFAULT_URL = "http://127.0.0.1:9000"
 WATCH_SECONDS = 2.0
+FRESH_SECONDS = 10.0  # for SEEN: a heartbeat is no event
+PAUSE_SECONDS = 0.2
 WIDEST_CELL = 40
 ORDER = ("up", "degraded", "draining", "registered", "stale", "down")
 COLOURS = {"up": 32, "degraded": 33, "draining": 33, "stale": 33, "down": 31}
@@ -109,33 +112,72 @@ async def once(client: DiscoveryClient, chosen: Chosen, screen: Screen, mode: Mo
     return 0 if heard.trouble is None else 1
 
 
-async def watch(
-    client: DiscoveryClient,
-    chosen: Chosen,
-    screen: Screen,
-    *,
-    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
-) -> int:
-    """Show the list again and again until Ctrl-C, or until the registry refuses to be asked."""
-    while True:
-        heard = await _hear(client, chosen)
-        if heard.is_refused:
-            screen.complain(_trouble(client, heard))
-            return 1
-        lines = _lines(client, chosen, heard, screen)
-        if heard.trouble is not None:
-            lines.append(screen.colour(_trouble(client, heard), 33))
-        screen.replace(lines)
-        await sleep(WATCH_SECONDS)
+async def watch(client: DiscoveryClient, chosen: Chosen, screen: Screen) -> int:
+    """Show the list whenever it changes, until Ctrl-C or until the registry refuses to be asked.
+
+    The registry says when there is news; one that cannot is asked again and again.
+    """
+    news = _News(client)
+    listening = asyncio.create_task(news.listen(), name="registry-events")
+    try:
+        while True:
+            heard = await _hear(client, chosen)
+            if heard.is_refused:
+                screen.complain(_trouble(client, heard))
+                return 1
+            lines = _lines(client, chosen, heard, screen)
+            if heard.trouble is not None:
+                lines.append(screen.colour(_trouble(client, heard), 33))
+            screen.replace(lines)
+            await news.wait()
+    finally:
+        listening.cancel()
+        await asyncio.wait({listening})
+
+
+class _News:
+    """Whether it is time to read the list again: the filters are the registry's to apply, so an event is a hint."""
+
+    def __init__(self, client: DiscoveryClient) -> None:
+        self._client = client
+        self._came = asyncio.Event()
+        self._is_told = False  # there is a stream, and it is open
+
+    async def wait(self) -> None:
+        """Return when something happened, or when the moments in the list have grown old."""
+        await asyncio.sleep(PAUSE_SECONDS)  # a fleet that restarts is many events
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FRESH_SECONDS if self._is_told else WATCH_SECONDS):
+                await self._came.wait()
+        self._came.clear()
+
+    async def listen(self) -> None:
+        """Follow the registry's events, for as long as it has any."""
+        while True:
+            try:
+                async with aclosing(self._client.events()) as events:
+                    async for _ in events:
+                        self._is_told = True
+                        self._came.set()
+            except DiscoveryError as error:
+                if _says_no(error):
+                    return  # a registry without events; that the list is refused too, reading it will show
+            self._is_told = False
+            self._came.set()
+            await asyncio.sleep(WATCH_SECONDS)
 
 
 async def _hear(client: DiscoveryClient, chosen: Chosen) -> _Heard:
     try:
         return _Heard(LastList(await client.agents(**chosen), utc_now()))
     except DiscoveryError as error:
-        if error.status is not None and error.status < 500 and error.status not in {408, 429}:
+        if _says_no(error):
             return _Heard(None, str(error), is_refused=True)  # it is there and says no: an old list would hide that
         return _Heard(await client.last_agents(**chosen), str(error))
+
+
+def _says_no(error: DiscoveryError) -> bool:
+    return error.status is not None and error.status < 500 and error.status not in {408, 429}
 
 
 def _trouble(client: DiscoveryClient, heard: _Heard) -> str:

@@ -176,6 +176,30 @@ def _agents(arguments: argparse.Namespace) -> int:
     return show_agents(arguments.discovery_url, chosen, arguments.mode or "once", os.environ)
 
 
+def _register(arguments: argparse.Namespace) -> int:
+    from agent_runtime.agents_command import DEFAULT_URL
+    from agent_runtime.register_command import COMMAND_LINE, FLAGS, keep_registered, read_entry, register_once
+
+    if arguments.once and (arguments.health or arguments.heartbeat_seconds or arguments.argv):
+        lasting = "goes without --health, --heartbeat-seconds and a command: it keeps nothing up"
+        raise ConfigError(COMMAND_LINE, [Problem(lasting, "--once")])
+
+    async def register() -> int:
+        entry = await read_entry(
+            {field: value for field in FLAGS if (value := getattr(arguments, field)) is not None},
+            file=arguments.file,
+            url=arguments.discovery_url or os.environ.get("MYAGENT_DISCOVERY_URL") or DEFAULT_URL,
+            token=os.environ.get("MYAGENT_DISCOVERY_TOKEN") or None,
+            token_file=arguments.token_file,
+            heartbeat_seconds=arguments.heartbeat_seconds,
+            health=arguments.health,
+            environment=os.environ,
+        )
+        return await (register_once(entry) if arguments.once else keep_registered(entry, arguments.argv))
+
+    return asyncio.run(register())
+
+
 def _up(arguments: argparse.Namespace) -> int:
     from agent_runtime.local_stack import LocalStack
 
@@ -197,6 +221,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "doctor": _doctor,
     "test": _test,
     "agents": _agents,
+    "register": _register,
     "up": _up,
     "discovery": _discovery,
 }

@@ -19,6 +19,16 @@ FILTERS = {
 _AGENTS = """\
 What the registry knows. A filter given twice takes either value; different filters must all hold. The registry's token
 is MYAGENT_DISCOVERY_TOKEN. While the registry is away its last list is shown with its age; the exit status is 1."""
+_REGISTER = """\
+Keeps an entry in the registry for something that is not written in Python: while this process runs, or while the
+command behind -- runs, which gets its signals and gives its exit status. Ctrl-C and SIGTERM take the entry out.
+
+  myagent register --name billing --endpoint http://10.0.0.7:8080 --health http://127.0.0.1:8080/health
+  myagent register --file registration.yaml -- ./billing --port 8080
+
+With --health the entry appears when that address first answers; then an answer below 400 is reported as up, any other
+as degraded, and while nothing answers there is no heartbeat: the registry shows stale, and then down.
+The registry's token is MYAGENT_DISCOVERY_TOKEN, or in --token-file."""
 _UP = """\
 Starts the registry with its portal and the example agents, prints the portal's address, and stops all of it on Ctrl-C.
 The model is the first of: --model, OPENAI_API_KEY (with OPENAI_BASE_URL and OPENAI_MODEL), an Ollama that answers on
@@ -47,8 +57,7 @@ def _add_use_commands(commands: Any) -> None:
     run.add_argument(
         "--allow-anonymous", action="store_true", help="listen beyond loopback although nobody needs a key"
     )
-    run.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
-    run.add_argument("--log-format", default="text", choices=["text", "json"], help="json: one object a line")
+    _add_log_flags(run)
 
     chat = _command(commands, "chat", "talk to an agent in the terminal and see its steps")
     chat.add_argument("message", nargs="?", help="one message; without it, a conversation")
@@ -85,7 +94,11 @@ def _add_stack_commands(commands: Any) -> None:
         agents.add_argument(f"-{name}" if name == "q" else f"--{name}", action="append", metavar="X", help=values)
     mode = agents.add_mutually_exclusive_group()
     mode.add_argument("--json", dest="mode", action="store_const", const="json", help="print the array")
-    mode.add_argument("--watch", dest="mode", action="store_const", const="watch", help="again every 2 s, until Ctrl-C")
+    mode.add_argument(
+        "--watch", dest="mode", action="store_const", const="watch", help="again when it changes, until Ctrl-C"
+    )
+
+    _add_register(commands)
 
     up = commands.add_parser(
         "up",
@@ -109,6 +122,40 @@ def _add_stack_commands(commands: Any) -> None:
     )
     discovery.set_defaults(command="discovery")
     discovery.add_argument("arguments", nargs=argparse.REMAINDER)
+
+
+def _add_register(commands: Any) -> None:
+    register = commands.add_parser(
+        "register",
+        help="keep something that is not Python in the registry",
+        description=_REGISTER,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    register.set_defaults(command="register")
+    register.add_argument("--name", help="what it is called; an agent of that name is replaced")
+    register.add_argument("--endpoint", metavar="URL", help="where services reach it")
+    register.add_argument("--type", dest="agent_type", metavar="X", help="what it is, such as mcp_server (service)")
+    register.add_argument("--version", metavar="X", help="its version (unknown)")
+    register.add_argument("--tool", dest="tools", action="append", metavar="NAME", help="something it can do")
+    register.add_argument("--description", metavar="TEXT", help="what it is for")
+    register.add_argument("--owner", metavar="X", help="the team that answers for it")
+    register.add_argument("--tag", dest="tags", action="append", metavar="X", help="a word to find it by")
+    register.add_argument("--instance-id", metavar="ID", help="which of several that share the name (default)")
+    register.add_argument(
+        "--file", type=Path, help="YAML or JSON with these and all other fields, tool schemas too; flags win over it"
+    )
+    register.add_argument("--discovery-url", "--url", metavar="URL", help="the registry (MYAGENT_DISCOVERY_URL)")
+    register.add_argument("--token-file", type=Path, metavar="FILE", help="holds the registry's token")
+    register.add_argument("--heartbeat-seconds", type=float, metavar="S", help="how often it is renewed (30)")
+    register.add_argument("--health", metavar="URL", help="asked at every heartbeat how the thing is")
+    register.add_argument("--once", action="store_true", help="register for ever, without a lease, and end")
+    _add_log_flags(register)
+    register.add_argument("argv", nargs="*", metavar="-- COMMAND", help="run this, and keep the entry while it runs")
+
+
+def _add_log_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    parser.add_argument("--log-format", default="text", choices=["text", "json"], help="json: one object a line")
 
 
 def _agent_file(text: str) -> Path:

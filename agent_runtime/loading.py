@@ -56,13 +56,13 @@ async def load(
     """
     path = Path(path)
     environment = os.environ if environment is None else environment  # noqa: TID251 - the resolver's own default
-    tree, lines = await asyncio.to_thread(_read, path)
+    tree, lines = await asyncio.to_thread(read_yaml, path)
     for section, values in (overrides or {}).items():
         known: Any = tree.get(section)
         tree[section] = {**(cast("dict[str, Any]", known) if isinstance(known, dict) else {}), **values}
     resolution = await _resolve(tree, environment)
     problems = [
-        Problem(problem.message, dotted(problem.path), _line_of(problem.path, lines)) for problem in resolution.problems
+        Problem(problem.message, dotted(problem.path), line_of(problem.path, lines)) for problem in resolution.problems
     ]
     unfilled = {problem.path for problem in resolution.problems}
     config: AgentConfig | None = None
@@ -91,7 +91,12 @@ async def _no_source(path: str) -> str:
 # --- reading: YAML with the line of every key and item -------------------------------------------------------------
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
+def read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
+    """A file that is a map, and the line of every place in it.
+
+    Raises:
+        ConfigError: it cannot be read, or is no such thing.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except IsADirectoryError:
@@ -154,7 +159,7 @@ def _schema_problems(error: ValidationError, unfilled: set[Location], lines: dic
         location = _file_location(details["loc"])
         if location in unfilled:
             continue  # its placeholder was reported already
-        problems.append(Problem(_sentence(details, location), dotted(location), _line_of(location, lines)))
+        problems.append(Problem(_sentence(details, location), dotted(location), line_of(location, lines)))
     return problems
 
 
@@ -224,7 +229,7 @@ def _tool_problems(tree: Any, folder: Path, unfilled: set[Location], lines: dict
         try:
             import_function(reference, folder)
         except ImportError as error:
-            problems.append(Problem(str(error), dotted(location), _line_of(location, lines)))
+            problems.append(Problem(str(error), dotted(location), line_of(location, lines)))
     return problems
 
 
@@ -235,11 +240,12 @@ def _answer_problems(tree: Any, folder: Path, unfilled: set[Location], lines: di
     try:
         read_schema(cast("str | dict[str, Any]", source), folder)
     except ValueError as error:
-        return [Problem(str(error), "output_schema", _line_of(("output_schema",), lines))]
+        return [Problem(str(error), "output_schema", line_of(("output_schema",), lines))]
     return []
 
 
-def _line_of(location: Location, lines: dict[Location, int]) -> int | None:
+def line_of(location: Location, lines: Mapping[Location, int]) -> int | None:
+    """The line of a place, or of the nearest one around it that has a line."""
     while location and location not in lines:
         location = location[:-1]
     return lines.get(location)

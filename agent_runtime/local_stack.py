@@ -24,6 +24,7 @@ from typing import Any, cast
 import httpx
 import yaml
 
+from agent_runtime.child_process import stop_child
 from agent_runtime.errors import StartError
 from agent_runtime.model_choice import ModelChoice, choose_model
 
@@ -32,7 +33,6 @@ BUILT_IN_HINT = (
     "and little more. A better one: set OPENAI_API_KEY, start Ollama, or pass --model owner/repo (downloaded once)."
 )
 STATE = Path(".myagent")  # what the stack writes: registry, sessions, logs
-STOP_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +44,14 @@ class _AgentFolder:
 
 
 class LocalStack:
-    """One run of `myagent up`.
+    """One run of `myagent up`, with the agents of `folders`.
 
     `agents` are folders with an agent.yaml each, the shipped examples if none. `install` is a command that installs
     what agents lack: the agents that lack it start when the command has ended, all others at once.
     """
 
     def __init__(self, agents: Sequence[Path], *, port: int, model: str | None, install: str | None) -> None:
-        self._folders = list(agents) or _shipped_examples()
+        self.folders = list(agents) or _shipped_examples()
         self._port = port
         self._hub_id = model
         self._install = install
@@ -65,7 +65,7 @@ class LocalStack:
 
     async def run(self) -> int:
         """Start everything, wait for Ctrl-C, stop everything; 0 unless a part could not start."""
-        agents = [_agent_folder(folder) for folder in self._folders]
+        agents = [_agent_folder(folder) for folder in self.folders]
         model = await choose_model(self._hub_id, os.environ)
         self._prepare()
         task = asyncio.current_task()
@@ -171,7 +171,7 @@ class LocalStack:
                 stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is ours: we stop the children in order
             )
-        self._children.push_async_callback(_stop, child)
+        self._children.push_async_callback(stop_child, child)
         return asyncio.create_task(child.wait(), name=name)
 
     async def _answering(self, name: str, url: str, ended: asyncio.Task[int]) -> Any:
@@ -207,25 +207,15 @@ def _ends_with_us() -> list[str]:
     return [setpriv, "--pdeathsig", "TERM"] if setpriv else []
 
 
-async def _stop(child: asyncio.subprocess.Process) -> None:
-    if child.returncode is not None:
-        return
-    child.terminate()
-    try:
-        async with asyncio.timeout(STOP_SECONDS):
-            await child.wait()
-    except TimeoutError:
-        child.kill()
-        await child.wait()
-
-
 def _shipped_examples() -> list[Path]:
     here = Path(__file__).parent
     # In a wheel the examples lie inside the package, in a checkout beside it.
     folder = next((path for path in (here / "examples", here.parent / "examples") if path.is_dir()), None)
     if folder is None:
         raise StartError("the examples are not installed; name agent folders: myagent up FOLDER …")
-    return sorted(path.parent for path in folder.glob("*/agent.yaml"))
+    files = {file: yaml.safe_load(file.read_text(encoding="utf-8")) for file in folder.glob("*/agent.yaml")}
+    # One that needs an MCP server is for its README to start: the server comes first.
+    return sorted(file.parent for file, document in files.items() if "mcp_servers" not in document)
 
 
 def _agent_folder(folder: Path) -> _AgentFolder:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import socket
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from agent_runtime.agent import Agent
 from agent_runtime.config import McpServerConfig
 from agent_runtime.placeholders import masked_values
-from discovery.client import RegistrationState, registered
+from discovery.client import RegistrationState, local_endpoint, own_endpoint, registered
 from discovery.contract import Check, Links, ModelInfo, Registration, ToolInfo, is_loopback
 
 _log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ async def announced(
     if not discovery.url:
         yield None
         return
-    endpoint = advertised_endpoint(agent, port) + path
+    endpoint = await asyncio.to_thread(advertised_endpoint, agent, port) + path  # it may look a name up
     if is_loopback(endpoint) and not is_loopback(discovery.url):
         _log.warning(
             "%s is announced at %s, which other machines cannot reach; set server.service_url or MYAGENT_SERVICE_URL",
@@ -44,7 +44,7 @@ async def announced(
         url=discovery.url,
         token=discovery.token.get_secret_value() if discovery.token else None,
         heartbeat_seconds=discovery.heartbeat_seconds,
-        ready=f"{_own_address(agent.config.server.host, port)}/livez",
+        ready=f"{local_endpoint(port, agent.config.server.host)}/livez",
     ) as state:
         yield state
 
@@ -99,26 +99,4 @@ def advertised_endpoint(agent: Agent, port: int) -> str:
     server = agent.config.server
     if named := server.service_url or server.public_url:
         return named.rstrip("/")
-    if server.host not in {"0.0.0.0", "::"}:
-        return _own_address(server.host, port)
-    return _own_address(_address_towards(agent.config.discovery.url or ""), port)
-
-
-def _own_address(host: str, port: int) -> str:
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
-
-
-def _address_towards(url: str) -> str:
-    """This host's own address on the route to a URL's host. A UDP socket that connects sends nothing."""
-    try:
-        parts = urlsplit(url)
-        for family, kind, protocol, _, address in socket.getaddrinfo(
-            parts.hostname, parts.port or 80, type=socket.SOCK_DGRAM
-        ):
-            with socket.socket(family, kind, protocol) as probe:
-                probe.connect(address)
-                return str(probe.getsockname()[0])
-    except (OSError, ValueError):
-        _log.debug("no route towards the registry yet", exc_info=True)
-    return socket.gethostname()
+    return own_endpoint(port, registry=agent.config.discovery.url or "", host=server.host)

@@ -34,6 +34,15 @@ environment:
   DISCOVERY_ALLOW_ANONYMOUS=1         without tokens: listen on more than loopback although anyone there may change
                                       the registry
   DISCOVERY_CORS_ORIGINS              origins of portals on other hosts, comma separated
+  DISCOVERY_PROBE=on                  call every endpoint now and then, and show whether it answers, and whether in
+                                      the protocols it says: an agent card that parses, MCP. Off by default. Sends no
+                                      token, follows no redirect, never calls link-local, metadata or multicast
+                                      addresses, nor this machine's own unless the registry listens on no others
+  DISCOVERY_PROBE_SECONDS             how often (30)
+  DISCOVERY_PROBE_ALLOW               call these only: hosts, addresses and networks, comma separated, like
+                                      *.agents.example,10.0.0.0/8
+  DISCOVERY_DOMAIN                    the domain that names in the ARD catalog stand under, urn:air:DOMAIN:a2a:NAME;
+                                      only one of your own makes them yours (myagent.internal)
 
 An agent finds the registry by `discovery.url` in its file or by MYAGENT_DISCOVERY_URL, and sends `discovery.token`: a
 register token, which reads nothing; one that also has read where the agent asks other agents.
@@ -41,7 +50,10 @@ register token, which reads nothing; one that also has read where the agent asks
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the registry until SIGINT or SIGTERM, or one of the commands. Exit status 2 for wrong settings, 1 for a port that cannot be had."""
+    """Run the registry until SIGINT or SIGTERM, or one of the commands.
+
+    Exit status 2 for wrong settings, 1 for a port that cannot be had.
+    """
     given = sys.argv[1:] if argv is None else argv
     if given and given[0] in COMMANDS:
         return commands.run(given)
@@ -56,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("aiosqlite").setLevel(logging.WARNING)  # it would log every statement with its values
     if arguments.log_level != "debug":
-        logging.getLogger("uvicorn").setLevel(logging.WARNING)
+        for chatty in ("uvicorn", "httpx", "mcp"):  # a line for every request, of the probe and of find_agent too
+            logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         listener = _bind(settings.host, settings.port)
     except OSError as error:

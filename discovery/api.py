@@ -162,6 +162,7 @@ async def health(table: Table, settings: Config) -> dict[str, Any]:
         "instances": len(table.records),
         "revision": table.revision,
         "guard": table.guard and table.guard.model_dump(mode="json") | {"silent": len(table.guard.silent)},
+        "probe": settings.probe,
         "open_to_network": settings.open_to_network,
         "checks": [store.model_dump(exclude_none=True)],
     }

@@ -9,8 +9,10 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from discovery import api, description, events, metrics, portal
+from discovery import api, ard, description, events, mcp_door, metrics, portal
 from discovery.background import swept
+from discovery.contract import utc_now
+from discovery.probe import probing
 from discovery.problems import Guard, add_error_table
 from discovery.registry import Registry
 from discovery.settings import Settings, version
@@ -46,7 +48,10 @@ def create_app(
                     settings.host,
                 )
             await stack.enter_async_context(swept(registry))
-            yield {"registry": registry, "settings": settings}
+            await stack.enter_async_context(probing(registry, settings, clock or utc_now))
+            door = mcp_door.McpDoor(registry)
+            stack.push_async_callback(door.aclose)
+            yield {"registry": registry, "settings": settings, "mcp": door}
 
     app = FastAPI(
         title="myagent discovery",
@@ -57,11 +62,8 @@ def create_app(
     )
     app.state.watch = watch
     add_error_table(app)
-    app.include_router(api.router)
-    app.include_router(events.router)
-    app.include_router(metrics.router)
-    app.include_router(description.router)
-    app.include_router(portal.router)
+    for face in (api, events, ard, *([mcp_door] if mcp_door.is_installed() else []), metrics, description, portal):
+        app.include_router(face.router)
     app.add_middleware(Guard)
     _open_to_browsers(app, settings.cors_origins)
     describe = app.openapi

@@ -1,4 +1,4 @@
-"""One call to a registry, and what can go wrong with it. Knows of no lifetime and no second try.
+"""One call to a registry. Knows of no lifetime, and of no second try but that of a stream which broke off.
 
 Imports nothing of discovery but the wire, and loads httpx when the first call is made: an agent without discovery
 should not pay for it.
@@ -6,47 +6,35 @@ should not pay for it.
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, aclosing
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast
+from random import random
+from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 from urllib.parse import quote, urlencode
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from discovery.contract import AgentRecord, Registered, Registration, is_loopback, utc_now
+from discovery.event_stream import RegistryEvent, events_in
 from discovery.filters import Chosen, Filters
 from discovery.last_list import LastList, Shelf
+from discovery.replies import DiscoveryError, bounded, explained, one_line, read, refusal
 
 if TYPE_CHECKING:
     import httpx
 
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 5.0
+SILENCE_SECONDS = 30.0  # a stream of events says something every ten seconds, if only that it is there
+RESUME_SECONDS = 1.0
 LARGEST_ANSWER_BYTES = 256 * 1024
 LARGEST_LIST_BYTES = 64 * 1024 * 1024
 
-Answer = TypeVar("Answer")
 _AGENTS = TypeAdapter(list[AgentRecord])
 _AGENT = TypeAdapter(AgentRecord)
 _REGISTERED = TypeAdapter(Registered)
-
-
-class DiscoveryError(Exception):
-    """The registry did not do what was asked: it is away, in trouble, or something else answered in its place."""
-
-    def __init__(
-        self, message: str, *, status: int | None = None, code: str | None = None, retry_after: float | None = None
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.retry_after = retry_after
-
-
-class RegistrationRefused(DiscoveryError):
-    """The registry understood and said no (401, 403, 422): trying again changes nothing until someone acts."""
 
 
 class DiscoveryClient:
@@ -100,7 +88,7 @@ class DiscoveryClient:
         if not isinstance(answer, dict):
             raise DiscoveryError("the registry's answer is not an object")
         known = {"name": registration.name, "instance_id": registration.instance_id}
-        return _read(_REGISTERED, known | cast("dict[str, Any]", answer))
+        return read(_REGISTERED, known | cast("dict[str, Any]", answer))
 
     async def remove(self, name: str, *, instance_id: str | None = None, boot_id: str | None = None) -> None:
         """Take one instance off the list, or all of a name; no error when it is gone already."""
@@ -130,8 +118,8 @@ class DiscoveryClient:
         except DiscoveryError as error:
             if not wanted or error.status not in {400, 422} or error.code == "invalid_parameter":
                 raise
-            return wanted.choose(_read(_AGENTS, await self._call("GET", "/agents", limit=LARGEST_LIST_BYTES)))
-        agents = _read(_AGENTS, answer)
+            return wanted.choose(read(_AGENTS, await self._call("GET", "/agents", limit=LARGEST_LIST_BYTES)))
+        agents = read(_AGENTS, answer)
         # A registry of the minimal contract has no filters: it refuses them, or answers with everything.
         return agents if "x-registry-revision" in headers else wanted.choose(agents)
 
@@ -146,7 +134,53 @@ class DiscoveryClient:
                 raise
             # A registry of the minimal contract has no such route: the list has the answer.
             return next((agent for agent in await self.agents() if agent.name == name), None)
-        return _read(_AGENT, answer)
+        return read(_AGENT, answer)
+
+    async def events(self, *, last_id: str | None = None) -> AsyncGenerator[RegistryEvent]:
+        """What happens in the registry from now on, or from `last_id` on, as it happens; use it with `aclosing`.
+
+        A stream that breaks off is picked up where it was. The first event of a new one is a `reset`: read `agents()`.
+
+        Raises:
+            DiscoveryError: the registry is away, has no such stream (`status` is 404, or what it said instead), or
+                breaks it off before anything came. The `id` of the last event is where to go on from.
+        """
+        while True:
+            is_alive = False
+            async with aclosing(self._stream(last_id)) as events:
+                async for event in events:
+                    is_alive = True
+                    if event is not None:
+                        last_id = event.id or last_id
+                        yield event
+            if not is_alive:
+                raise DiscoveryError("the stream of events broke off before anything came")
+            await asyncio.sleep(RESUME_SECONDS * random())  # a registry that restarts has many readers
+
+    async def _stream(self, last_id: str | None) -> AsyncGenerator[RegistryEvent | None]:
+        """The events of one connection, until it ends or breaks off."""
+        import httpx
+
+        headers = {"accept": "text/event-stream"} | ({} if last_id is None else {"last-event-id": last_id})
+        timeout = httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS, read=SILENCE_SECONDS)
+        request = self._client().stream("GET", f"{self.url}/events", headers=headers, timeout=timeout)
+        async with AsyncExitStack() as stack:
+            with explained(ANSWER_SECONDS):
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    response = await stack.enter_async_context(request)
+                    if not response.is_success:
+                        raise refusal(response, await bounded(response, LARGEST_ANSWER_BYTES), self._now())
+            kind = response.headers.get("content-type", "no content type")
+            if not kind.startswith("text/event-stream"):
+                raise DiscoveryError(f"the answer is no stream but {one_line(kind)}", status=response.status_code)
+            events = await stack.enter_async_context(aclosing(events_in(response.aiter_raw())))
+            try:
+                async for event in events:
+                    yield event
+            except httpx.TransportError:  # it broke off, or said nothing for too long
+                return
+            except (ValueError, RecursionError) as error:
+                raise DiscoveryError(f"the stream is not a registry's: {one_line(error)}") from error
 
     async def _call(
         self, method: str, path: str, *, content: bytes | None = None, limit: int = LARGEST_ANSWER_BYTES
@@ -156,23 +190,15 @@ class DiscoveryClient:
     async def _exchange(
         self, method: str, path: str, *, content: bytes | None = None, limit: int = LARGEST_ANSWER_BYTES
     ) -> "tuple[Any, httpx.Headers]":
-        import httpx
-
         headers = {} if content is None else {"content-type": "application/json"}
-        try:
+        with explained(ANSWER_SECONDS):
             async with (
                 asyncio.timeout(ANSWER_SECONDS),  # over all: a body that drips must not keep us
                 self._client().stream(method, self.url + path, content=content, headers=headers) as response,
             ):
-                body = await _bounded(response, limit)
-        except TimeoutError as error:
-            raise DiscoveryError(f"no answer within {ANSWER_SECONDS:g} s") from error
-        except httpx.LocalProtocolError as error:  # its text quotes the header at fault, which may be the token
-            raise DiscoveryError("the request cannot be sent: is there a line break in the token?") from error
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-            raise DiscoveryError(f"{type(error).__name__}: {one_line(error)}".rstrip(": ")) from error
+                body = await bounded(response, limit)
         if not response.is_success:
-            raise _refusal(response, body, self._now())
+            raise refusal(response, body, self._now())
         if not body.strip():
             return None, response.headers
         try:
@@ -196,57 +222,3 @@ class DiscoveryClient:
                 trust_env=not is_loopback(self.url),  # a proxy cannot reach this machine's loopback
             )
         return self._http
-
-
-async def _bounded(response: "httpx.Response", limit: int) -> bytes:
-    if (
-        response.headers.get("content-encoding", "identity") != "identity"
-    ):  # we asked for none; a bomb fits in a few KiB
-        raise DiscoveryError("the answer is compressed, which was not asked for")
-    body = bytearray()
-    async for chunk in response.aiter_bytes():
-        body += chunk
-        if len(body) > limit:
-            raise DiscoveryError(f"the answer is larger than {limit // 1024} KiB: is this a registry?")
-    return bytes(body)
-
-
-def _refusal(response: "httpx.Response", body: bytes, now: datetime) -> DiscoveryError:
-    try:
-        problem = cast("dict[str, Any]", json.loads(body))
-        detail, code = problem.get("detail") or problem.get("title"), problem.get("code")
-    except (ValueError, RecursionError, AttributeError):  # a proxy's page, or no object at all
-        detail, code = None, None
-    message = f"{response.status_code} {response.reason_phrase}" + (f": {one_line(detail)}" if detail else "")
-    kind = RegistrationRefused if response.status_code in {401, 403, 422} else DiscoveryError
-    return kind(
-        message,
-        status=response.status_code,
-        code=code if isinstance(code, str) else None,
-        retry_after=_retry_after(response.headers.get("retry-after"), now),
-    )
-
-
-def _retry_after(value: str | None, now: datetime) -> float | None:
-    """Seconds, from seconds or from a date (RFC 9110, 10.2.3)."""
-    if value is None:
-        return None
-    try:
-        seconds = float(value) if value.strip().isdigit() else (parsedate_to_datetime(value) - now).total_seconds()
-    except (ValueError, TypeError, OverflowError):  # neither, or a date without a zone
-        return None
-    return max(0.0, seconds)
-
-
-def _read(shape: TypeAdapter[Answer], answer: Any) -> Answer:
-    try:
-        return shape.validate_python(answer)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(part) for part in first["loc"][:6])
-        raise DiscoveryError(f"the answer is not a registry's: {where} {first['msg']}") from error
-
-
-def one_line(text: object) -> str:
-    """Text from elsewhere, made fit for one line of a log."""
-    return " ".join(str(text).split())[:300]

@@ -11,13 +11,17 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from discovery.calls import DiscoveryClient, DiscoveryError, RegistrationRefused, one_line
+from discovery.calls import DiscoveryClient
 from discovery.contract import Registered, Registration, utc_now
+from discovery.endpoint import local_endpoint, own_endpoint
+from discovery.event_stream import RegistryEvent
 from discovery.filters import Chosen
 from discovery.last_list import LastList
+from discovery.replies import DiscoveryError, RegistrationRefused, one_line
 
 if TYPE_CHECKING:
     import httpx
@@ -29,8 +33,14 @@ __all__ = [
     "LastList",
     "RegistrationRefused",
     "RegistrationState",
+    "RegistryEvent",
+    "local_endpoint",
+    "own_endpoint",
     "registered",
 ]
+
+Said = Registration | Callable[[], Registration | Awaitable[Registration | None] | None]
+"""What to register: the same for ever, or asked for before every attempt; None is to say nothing this time."""
 
 GOODBYE_SECONDS = 2.0
 REFUSED_RETRY_SECONDS = 300.0
@@ -53,7 +63,7 @@ class RegistrationState:
 
 @asynccontextmanager
 async def registered(
-    registration: Registration | Callable[[], Registration],
+    registration: Said,
     *,
     url: str,
     token: str | None = None,
@@ -67,8 +77,9 @@ async def registered(
     """Keep an agent registered while the block runs; returns at once and never raises on the registry's account.
 
     Args:
-        registration: What to say, or a callable that is asked before every attempt, so that status and endpoint can
-            change. A `boot_id` is added where there is none, and `ttl_seconds` follows from the heartbeat.
+        registration: What to say, or a function that is asked before every attempt, so that status and endpoint can
+            change; where it gives None, that heartbeat is left out and the lease runs on. A `boot_id` is added where
+            there is none, and `ttl_seconds` follows from the heartbeat.
         url: The registry's address.
         token: The registry's bearer token.
         heartbeat_seconds: Repeat at about this pace (the registry's word counts); None registers once, for ever.
@@ -90,7 +101,7 @@ async def registered(
 class _Registrar:
     def __init__(
         self,
-        registration: Registration | Callable[[], Registration],
+        registration: Said,
         client: DiscoveryClient,
         heartbeat_seconds: float | None,
         ready: str | Callable[[], Awaitable[bool]] | None,
@@ -111,9 +122,12 @@ class _Registrar:
             await self._sleep(READY_INTERVAL_SECONDS)
         while True:
             try:
-                self._sent = self._current()
-                answer = await self._client.register(self._sent)
-                delay = self._succeeded(answer)
+                current = await self._current()
+                if current is None:
+                    delay = self._interval()
+                else:
+                    self._sent = current
+                    delay = self._succeeded(await self._client.register(current))
             except Exception as error:  # a background loop: nothing that happens here may reach the agent
                 delay = self._failed(error)
             if delay is None:
@@ -141,8 +155,11 @@ class _Registrar:
             logger.debug("not serving yet: %s", one_line(error))
             return False
 
-    def _current(self) -> Registration:
-        registration = self._registration if isinstance(self._registration, Registration) else self._registration()
+    async def _current(self) -> Registration | None:
+        said = self._registration if isinstance(self._registration, Registration) else self._registration()
+        registration = await said if isawaitable(said) else said
+        if registration is None:
+            return None
         ttl = None if self._heartbeat is None else 3 * self._heartbeat
         changes = {"ttl_seconds": ttl, "boot_id": registration.boot_id or self._boot_id}
         return registration.model_copy(update=changes)
@@ -151,8 +168,7 @@ class _Registrar:
         """Seconds until the next beat, or None where there is none."""
         again = self._failures > 0 or not self.state.last_success
         self._failures = 0
-        self._told.discard("unreachable")
-        self._told.discard("refused")
+        self._told -= {"unreachable", "refused", "superseded"}
         self.state.registered, self.state.last_error, self.state.last_success = True, None, self._now()
         logger.log(
             logging.INFO if again else logging.DEBUG,
@@ -182,6 +198,9 @@ class _Registrar:
             level = logging.DEBUG if self._told_before("refused") else logging.ERROR
             logger.log(level, "%s refuses this agent (%s); it is asked again every 5 minutes", where, one_line(error))
             return max(REFUSED_RETRY_SECONDS, min(error.retry_after or 0.0, LONGEST_WAIT_SECONDS))
+        if isinstance(error, DiscoveryError) and error.code == "superseded":
+            self._tell_of_the_other(where)
+            return self._interval()
         level = logging.DEBUG if self._told_before("unreachable") else logging.WARNING
         logger.log(level, "cannot register with %s (%s); serving goes on, trying again", where, self.state.last_error)
         # Full jitter, and never slower than the heartbeat: a registry that is back is whole after one interval.
@@ -191,6 +210,20 @@ class _Registrar:
         if asked:  # never earlier than asked, and not all of a fleet in the same instant
             delay = max(delay, min(asked, LONGEST_WAIT_SECONDS) * (1 + 0.1 * self._random()))
         return delay
+
+    def _tell_of_the_other(self, where: str) -> None:
+        assert self._sent is not None
+        logger.log(
+            logging.DEBUG if self._told_before("superseded") else logging.WARNING,
+            "another process registered as %s/%s with %s after this one: stop one of them, or give each its own "
+            "instance_id; until then this one is not listed, and goes on trying",
+            one_line(self._sent.name),
+            one_line(self._sent.instance_id),
+            where,
+        )
+
+    def _interval(self) -> float:
+        return (self._heartbeat or LONGEST_BACKOFF_SECONDS) * (0.9 + 0.2 * self._random())
 
     def _told_before(self, what: str) -> bool:
         before = what in self._told

@@ -86,13 +86,17 @@ def _database(arguments: argparse.Namespace) -> str:
 @asynccontextmanager
 async def _opened(url: str, *, must_exist: bool = False) -> AsyncGenerator[Store]:
     path = sqlite_path(url)
-    if must_exist and path is not None and not Path(path).is_file():
+    if must_exist and path is not None and not _is_file(path):
         raise ValueError(f"there is no file {path}: name the registry's own with sqlite:///…")
     store = open_store(url)
     try:
         yield store
     finally:
         await store.aclose()
+
+
+def _is_file(path: str) -> bool:
+    return Path(path).is_file()
 
 
 def _said(error: Exception) -> str:

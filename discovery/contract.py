@@ -256,7 +256,7 @@ class AgentRecord(_Wire):
     skills: list[str | Skill] = []
     protocols: list[str] = []
     links: Links | None = None
-    model: ModelInfo | None = None
+    model: Annotated[ModelInfo, BeforeValidator(provider_and_name)] | None = None
     config_fingerprint: str | None = None
     metadata: dict[str, JsonValue] = {}
     reachability: Reachability | None = None

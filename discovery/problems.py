@@ -97,7 +97,7 @@ def add_error_table(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        return _invalid(request, error)
+        return invalid_request(request, error)
 
     @app.exception_handler(HTTPException)
     async def other(request: Request, error: HTTPException) -> Response:
@@ -112,7 +112,15 @@ def add_error_table(app: FastAPI) -> None:
     del refused, superseded, unavailable, invalid, other, failed  # registered above; nobody calls them by name
 
 
-def _invalid(request: Request, error: RequestValidationError) -> Response:
+def invalid_request(
+    request: Request,
+    error: RequestValidationError,
+    *,
+    status: int = 422,
+    code: str = "invalid_registration",
+    hint: str = "Send the fields of /docs as JSON, with Content-Type: application/json.",
+) -> Response:
+    """What is wrong with which field; the rest says how a wrong body is answered."""
     if all(entry["loc"][0] == "query" for entry in error.errors()):
         wrong = [FieldProblem(field=str(entry["loc"][1]), reason=_reason(entry)) for entry in error.errors()[:50]]
         detail = "; ".join(f"{one.field}: {one.reason}" for one in wrong[:5])
@@ -126,10 +134,9 @@ def _invalid(request: Request, error: RequestValidationError) -> Response:
     detail = "; ".join(f"{one.field}: {one.reason}" for one in found[:5])
     if len(found) > 5:
         detail += f"; and {len(found) - 5} more"
-    code, hint = "invalid_registration", "Send the fields of /docs as JSON, with Content-Type: application/json."
     if forbidden:
         code, hint = "forbidden_field", "Leave the field out. Its value was neither kept nor logged."
-    return problem_response(request, 422, code, detail, hint=hint, errors=found[:50])
+    return problem_response(request, status, code, detail, hint=hint, errors=found[:50])
 
 
 def describe_problems(schema: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ LONGEST_WORD = 64
 WEIGHTS = {"name": 8.0, "tools": 4.0, "skills": 4.0, "description": 3.0, "tags": 2.0, "owner": 1.0}
 
 _WORD = re.compile(r"[^\W_]+")
+_GENITIVE = re.compile("['\N{RIGHT SINGLE QUOTATION MARK}]s\\b")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _FILLER = frozenset(
     words
@@ -44,7 +45,8 @@ class Hit:
 
 def words_in(text: str) -> list[str]:
     """The words of a text, in one spelling: `get_orderStatus` is get, order and status."""
-    return [word[:LONGEST_WORD] for word in _WORD.findall(normalize("NFKC", _CAMEL.sub(" ", text)).casefold())]
+    plain = normalize("NFKC", _CAMEL.sub(" ", _GENITIVE.sub("", text))).casefold()
+    return [word[:LONGEST_WORD] for word in _WORD.findall(plain)]
 
 
 def wanted(text: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Environment → Settings. The only place of this package that reads variables, and where a wrong one is explained."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError
@@ -9,11 +10,13 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from discovery.addresses import Rules
 from discovery.contract import is_loopback
 from discovery.stores import open_store, sqlite_path
 from discovery.tokens import Tokens, read_tokens
 
 YES, NO = {"1", "true", "yes", "on"}, {"", "0", "false", "no", "off"}
+PRIVATE_DOMAIN = "myagent.internal"  # `internal` is nobody's: a name below it claims nothing
 
 
 class SettingsError(ValueError):
@@ -46,11 +49,16 @@ class Settings:
     allow_anonymous: bool = False
     cors_origins: tuple[str, ...] = ()
     tokens: Tokens | None = field(default=None, repr=False)
+    probe: bool = False
+    probe_seconds: float = 30
+    probe_allow: tuple[str, ...] = ()
+    domain: str = PRIVATE_DOMAIN
 
     def __post_init__(self) -> None:
         may_be_reached = self.allow_anonymous or self.tokens is not None
         problems = [*_host(self.host, may_be_reached), *_port(self.port), *_database(self.database_url)]
         problems += [problem for origin in self.cors_origins for problem in _origin(origin)]
+        problems += [*_probe(self.probe_seconds, self.probe_allow), *_domain(self.domain)]
         if problems:
             raise SettingsError(problems)
 
@@ -58,6 +66,11 @@ class Settings:
     def open_to_network(self) -> bool:
         """Whether anyone who reaches this machine may read and change the table."""
         return self.tokens is None and not is_loopback(self.host)
+
+    @property
+    def probe_rules(self) -> Rules:
+        """What the probe may call; this machine itself where the registry serves nobody else."""
+        return Rules.read(self.probe_allow, loopback=is_loopback(self.host))
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ, **flags: Any) -> Self:
@@ -82,13 +95,20 @@ class Settings:
             else:
                 problems.append(f"DISCOVERY_PORT must be a number from 0 to 65535, not {port!r}.")
         values["database_url"] = text("DISCOVERY_DATABASE_URL")
-        anonymous = environment.get("DISCOVERY_ALLOW_ANONYMOUS", "").strip().lower()
-        if anonymous in YES | NO:
-            values["allow_anonymous"] = anonymous in YES
-        else:
-            problems.append(f"DISCOVERY_ALLOW_ANONYMOUS must be 1 or 0, not {anonymous!r}.")
-        origins = environment.get("DISCOVERY_CORS_ORIGINS", "").split(",")
-        values["cors_origins"] = tuple(origin.strip().rstrip("/") for origin in origins if origin.strip())
+        for name, switch in (("allow_anonymous", "DISCOVERY_ALLOW_ANONYMOUS"), ("probe", "DISCOVERY_PROBE")):
+            position = environment.get(switch, "").strip().lower()
+            if position in YES | NO:
+                values[name] = position in YES
+            else:
+                problems.append(f"{switch} must be on or off (1 or 0), not {position!r}.")
+        seconds = text("DISCOVERY_PROBE_SECONDS")
+        try:
+            values["probe_seconds"] = None if seconds is None else float(seconds)
+        except ValueError:
+            problems.append(f"DISCOVERY_PROBE_SECONDS must be a number of seconds, not {seconds!r}.")
+        values["domain"] = text("DISCOVERY_DOMAIN")
+        values["probe_allow"] = _listed(environment, "DISCOVERY_PROBE_ALLOW")
+        values["cors_origins"] = tuple(one.rstrip("/") for one in _listed(environment, "DISCOVERY_CORS_ORIGINS"))
         values |= {name: value for name, value in flags.items() if value is not None}
         try:
             settings = cls(**{name: value for name, value in values.items() if value is not None})
@@ -97,6 +117,10 @@ class Settings:
         if problems:
             raise SettingsError(problems)
         return settings
+
+
+def _listed(environment: Mapping[str, str], name: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in environment.get(name, "").split(",") if part.strip())
 
 
 def _host(host: str, may_be_reached: bool) -> list[str]:
@@ -136,3 +160,23 @@ def _origin(origin: str) -> list[str]:
     if parts.scheme in {"http", "https"} and parts.hostname and f"{parts.scheme}://{parts.netloc}" == origin:
         return []
     return [f"DISCOVERY_CORS_ORIGINS must list origins like https://portal.example:8443, not {origin!r}."]
+
+
+def _probe(seconds: float, allowed: tuple[str, ...]) -> list[str]:
+    problems: list[str] = []
+    if not 0 < seconds < float("inf"):
+        problems.append(f"DISCOVERY_PROBE_SECONDS must be a number of seconds over 0, not {seconds:g}.")
+    try:
+        Rules.read(allowed, loopback=False)
+    except ValueError as error:
+        problems.append(
+            "DISCOVERY_PROBE_ALLOW must list hosts, addresses and networks, like *.agents.example, 10.1.2.3 and "
+            f"10.0.0.0/8, not {str(error)!r}."
+        )
+    return problems
+
+
+def _domain(domain: str) -> list[str]:
+    if re.fullmatch(r"([a-z0-9-]{1,63}\.)+[a-z0-9-]{1,63}", domain, re.IGNORECASE):
+        return []
+    return [f"DISCOVERY_DOMAIN must be a domain name, like agents.example.com, not {domain!r}."]

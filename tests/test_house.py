@@ -34,6 +34,7 @@ FLOORS = [
     },
     {
         "allowance",
+        "child_process",
         "dialects",
         "local_model",
         "logs",
@@ -92,7 +93,7 @@ FLOORS = [
     {"rooms"},
     {"doctor", "turns"},
     {"agent"},
-    {"", "agents_command", "evals", "registration", "runs", "server.late", "terminal"},
+    {"", "agents_command", "evals", "register_command", "registration", "runs", "server.late", "terminal"},
     {"server.agent_card", "server.deps", "server.sse"},
     {"server.a2a", "server.chat", "server.health", "server.mcp_face", "server.openai_chat", "server.page"},
     {"server.approvals", "server.openai_responses"},

@@ -7,20 +7,21 @@ import os
 import pty
 import signal
 import sys
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from agent_runtime.agents_command import Screen, ago, cache_folder, table, watch
 from discovery.app import create_app as create_registry
-from discovery.client import DiscoveryClient
+from discovery.client import Chosen, DiscoveryClient
 from discovery.contract import AgentRecord, Registration
 from discovery.settings import Settings
-from tests.agents import Ended, free_port, myagent, running, started
+from tests.agents import Ended, eventually, free_port, myagent, running, started
+from tests.event_registry import event_registry
 from tests.serving import serve
 
 ADA: dict[str, Any] = {
@@ -155,7 +156,7 @@ async def test_the_token_of_the_environment_is_sent_and_a_refusal_is_not_hidden_
         let_in = await agents_command(tmp_path, *arguments, environment={"MYAGENT_DISCOVERY_TOKEN": "let-me-in"})
         refused = await agents_command(tmp_path, *arguments)
         watching = await agents_command(tmp_path, *arguments, "--watch")
-    assert (let_in.status, heard) == (0, ["Bearer let-me-in", "", ""])
+    assert (let_in.status, heard[0], {*heard[1:]}) == (0, "Bearer let-me-in", {""})
     for ended in (refused, watching):
         assert (ended.status, ended.out) == (1, "")
         assert "refuses: 401 Unauthorized" in ended.err
@@ -225,39 +226,89 @@ async def test_colour_is_for_a_terminal_whose_owner_wants_it(
     assert ("\x1b[32mup    \x1b[0m" in shown, "\x1b" in shown) == (coloured, coloured)
 
 
-async def test_a_watch_goes_on_with_the_last_list_and_its_age_while_the_registry_is_away(tmp_path: Path) -> None:
-    shown, go_on = asyncio.Queue[str](), asyncio.Semaphore(0)
-    screen = Terminal()
+async def until(condition: Callable[[], Any]) -> None:
+    async def holds() -> Any:
+        return condition()
 
-    async def turn(seconds: float) -> None:
-        assert seconds == 2
-        shown.put_nowait(screen.getvalue())
-        screen.truncate(screen.seek(0))
-        await go_on.acquire()
+    await eventually(holds)
 
-    async with asyncio.timeout(30):
-        stop: AbstractAsyncContextManager[str] = a_registry(ADA)
-        url = await stop.__aenter__()
-        port = int(url.rpartition(":")[2])
-        async with DiscoveryClient(url, cache_folder=tmp_path) as client:
-            watching = asyncio.create_task(watch(client, {}, Screen(screen, sys.stderr, is_plain=True), sleep=turn))
-            first = await shown.get()
-            await stop.__aexit__(None, None, None)
-            go_on.release()
-            away = await shown.get()
-            async with a_registry(MAIL, port=port):
-                go_on.release()
-                back = await shown.get()
-            watching.cancel()
-            await asyncio.wait({watching})
-    assert first.startswith("\x1b[H\x1b[2J")
-    assert "billing" in first
-    assert "away" not in first
-    assert "billing" in away
-    assert f"{url} is away (" in away.splitlines()[-1]
-    assert "this is its list from just now" in away
-    assert "mail" in back
-    assert "away" not in back
+
+@asynccontextmanager
+async def watching(url: str, folder: Path, **chosen: Any) -> AsyncGenerator[Callable[..., Awaitable[str]]]:
+    """A watch under way; what is yielded waits until the terminal shows one text and does not show another."""
+    terminal = Terminal()
+
+    async def shows(text: str, without: str = "\0") -> str:
+        async def is_there() -> str | None:
+            screen = terminal.getvalue().rpartition("\x1b[H\x1b[2J")[2]
+            return screen if text in screen and without not in screen else None
+
+        return await eventually(is_there)
+
+    async with asyncio.timeout(30), DiscoveryClient(url, cache_folder=folder) as client:
+        screen = Screen(terminal, sys.stderr, is_plain=True)
+        task = asyncio.create_task(watch(client, cast("Chosen", chosen), screen))
+        try:
+            yield shows
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+        assert task.cancelled()
+
+
+async def test_a_watch_goes_on_with_the_last_list_and_its_age_while_the_registry_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent_runtime.agents_command.WATCH_SECONDS", 0.05)
+    port = free_port()
+    async with watching(f"http://127.0.0.1:{port}", tmp_path) as shows:
+        assert "nothing is kept from an earlier time" in await shows("is away")
+        async with a_registry(ADA, port=port):
+            assert "billing" in await shows("1 agent", without="away")
+        away = await shows("is away (")
+        assert "billing" in away
+        assert "this is its list from just now" in away
+        async with a_registry(MAIL, port=port):
+            assert "mail" in await shows("1 agent", without="away")
+
+
+async def test_a_watch_reads_the_list_when_the_registry_says_that_it_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent_runtime.agents_command.WATCH_SECONDS", 3600)  # nothing comes of waiting
+    async with event_registry() as registry, watching(registry.url, tmp_path, tag="money") as shows:
+        await shows("No agent at")
+        await until(lambda: registry.readers)
+        registry.agents = [ADA, MAIL]
+        registry.send("registered", 1, name="billing")
+        assert "mail" not in await shows("billing")  # the filters hold for what comes later too
+        read_by_then = registry.lists
+        registry.agents = [ADA | {"status": "down"}]
+        for revision in range(2, 200):
+            registry.send("status", revision, name="billing")
+        await shows("1 down")
+        assert registry.lists - read_by_then < 20
+
+
+async def test_a_watch_is_told_at_once_by_a_real_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent_runtime.agents_command.WATCH_SECONDS", 3600)
+    async with a_registry(ADA) as url, watching(url, tmp_path) as shows, DiscoveryClient(url) as client:
+        await shows("1 agent")
+        await client.register(Registration(**MAIL))
+        assert "mail" in await shows("2 agents")
+        await client.remove("billing")
+        await shows("1 agent", without="billing")
+
+
+async def test_a_watch_picks_a_stream_up_again_that_broke_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent_runtime.agents_command.WATCH_SECONDS", 0.05)
+    async with event_registry() as registry, watching(registry.url, tmp_path) as shows:
+        await until(lambda: registry.readers)
+        registry.break_off()
+        await until(lambda: len(registry.readers) > 1)
+        registry.agents = [ADA]
+        registry.send("registered", 1, name="billing")
+        await shows("billing")
 
 
 # ---- words ----

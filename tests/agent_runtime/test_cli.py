@@ -24,6 +24,7 @@ FLAGS = {
     "chat": ["--config", "--session", "message"],
     "validate": ["--config", "--json"],
     "agents": ["--discovery-url", "--status", "--type", "--tool", "--tag", "--owner", "-q", "--json", "--watch"],
+    "register": ["--name", "--endpoint", "--file", "--token-file", "--health", "--once", "-- COMMAND"],
     "up": ["--model", "--port", "--install", "FOLDER"],
 }
 BROKEN = """\

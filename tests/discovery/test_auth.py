@@ -13,6 +13,7 @@ from discovery.auth import Scoped, declared
 from discovery.calls import DiscoveryClient
 from discovery.client import RegistrationRefused
 from discovery.contract import AgentRecord
+from discovery.reach import INITIALIZE
 from discovery.settings import Settings
 from discovery.tokens import read_tokens
 from tests.discovery.conftest import MINIMAL, RunRegistry, registration
@@ -46,12 +47,24 @@ ROUTES = {
     "GET /agents/{name}": READ,
     "GET /agents/{name}/history": READ,
     "GET /events": READ,
+    "POST /ard/search": READ,
+    "GET /ard/agents": READ,
+    "GET /.well-known/ai-catalog.json": READ,
+    "POST /mcp": READ,
     "GET /metrics": READ,
     "GET /health": READ,
     "GET /docs": READ,
     "GET /openapi.json": READ,
     "POST /register": REGISTER,
     "DELETE /agents/{name}": REGISTER,
+}
+
+
+READING = {"POST /ard/search", "POST /mcp"}  # questions with a body, which change nothing
+BODIES = {
+    "POST /register": MINIMAL | {"name": "orders"},
+    "POST /ard/search": {"query": {"text": "orders"}},
+    "POST /mcp": {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": INITIALIZE},
 }
 
 
@@ -80,7 +93,7 @@ def test_every_route_declares_its_scope_and_only_the_listed_ones_are_open() -> N
         assert "security" in (route.openapi_extra or {}), f"{name} declares no scope: openapi_extra=needs(…)"
         assert (declared(route.openapi_extra) is None) == (name in OPEN), name
         if not name.startswith("GET "):
-            assert declared(route.openapi_extra) in {"register", "admin"} or name == "POST /ard/search", name
+            assert declared(route.openapi_extra) in {"register", "admin"} or name in READING, name
 
 
 def test_the_table_below_misses_no_route() -> None:
@@ -95,9 +108,10 @@ async def ask(http: httpx.AsyncClient, route: str, caller: str) -> httpx.Respons
     method, path = route.replace("{name}", "style.css" if "portal" in route else "orders").split()
     given = CALLERS[caller]
     headers: Mapping[str, str] = {} if given is None else {"authorization": given}
-    body = MINIMAL | {"name": "orders"} if method == "POST" else None
+    headers = {"accept": "application/json, text/event-stream", **headers}
+    body = BODIES.get(route)
     async with http.stream(method, path, headers=headers, json=body) as response:
-        if response.headers.get("content-type", "").partition(";")[0] != "text/event-stream":  # which never ends
+        if route != "GET /events" or response.status_code != 200:  # which never ends
             await response.aread()
     return response
 

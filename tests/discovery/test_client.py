@@ -413,6 +413,49 @@ async def test_the_first_failure_is_a_warning_the_next_are_quiet_and_recovery_is
     assert told[:6] == ["WARNING", "DEBUG", "INFO", "DEBUG", "WARNING", "INFO"]
 
 
+def superseded() -> httpx.Response:
+    return httpx.Response(409, json={"code": "superseded", "detail": "a newer process holds the entry"})
+
+
+async def test_who_was_superseded_is_told_once_what_to_do_and_comes_back_when_the_other_is_gone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG, "discovery.client")
+    pace, wire = Pace(5), Wire(leased(), superseded(), superseded(), yes(), superseded())
+    who = registration(instance_id="pod-1")
+    async with registered(who, url=URL, heartbeat_seconds=10, transport=wire, sleep=pace, random=lambda: 0.5) as state:
+        assert (await pace.slept(3))[:3] == pytest.approx([10, 10, 10])
+        await pace.slept(5)
+        assert state.last_error is not None
+        assert "a newer process holds the entry" in state.last_error
+    told = [record for record in caplog.records if "another process" in record.message]
+    assert [record.levelname for record in told][:3] == ["WARNING", "DEBUG", "WARNING"]
+    assert "registered as customer-service/pod-1" in told[0].message
+    assert "stop one of them, or give each its own instance_id" in told[0].message
+    assert [r.levelname for r in caplog.records if r.message.startswith("registered with")] == ["INFO", "INFO"]
+
+
+async def test_the_older_of_two_processes_is_back_when_the_newer_has_gone(registry: RunRegistry) -> None:
+    async with registry() as http:
+        url, older, newer = str(http.base_url), Pace(), registration(version="2", boot_id="newer")
+
+        async def version() -> str:
+            return (await http.get("/agents/customer-service")).json()["version"]
+
+        async with registered(registration(), url=url, heartbeat_seconds=10, sleep=older) as state:
+            await older.slept(1)
+            async with registered(newer, url=url, heartbeat_seconds=10) as other:
+                await eventually(lambda: other.registered)
+                older.go_on()
+                await older.slept(2)
+                assert not state.registered
+                assert await version() == "2"
+            older.go_on()
+            await eventually(lambda: state.registered)
+            assert await version() == "1.0.0"
+        assert (await http.get("/agents")).json() == []
+
+
 async def test_what_the_registry_warns_about_is_in_the_agents_log_once(caplog: pytest.LogCaptureFixture) -> None:
     notice = {"code": "loopback_endpoint", "message": "nobody can\nreach that", "hint": "Set server.service_url."}
     pace = Pace(3)
@@ -441,6 +484,20 @@ async def test_a_registration_that_is_a_callable_is_asked_at_every_beat() -> Non
     assert b"h:8001" in bodies[1]
     boots = {body.split(b'"boot_id":"')[1][:36] for body in bodies}
     assert len(boots) == 1
+
+
+async def test_a_callable_may_wait_for_its_answer_and_leave_a_heartbeat_out() -> None:
+    answers = iter([registration(), None, registration(status="degraded")])
+
+    async def look() -> Any:
+        return next(answers)
+
+    pace, wire = Pace(2), Wire(leased())
+    async with registered(look, url=URL, heartbeat_seconds=10, transport=wire, sleep=pace, random=lambda: 0.5) as state:
+        assert await pace.slept(3) == pytest.approx([10, 10, 10])
+        assert state.registered
+    bodies = [request.content for request in wire.sent if request.method == "POST"]
+    assert [b'"status":"degraded"' in body for body in bodies] == [False, True]
 
 
 async def test_a_callable_that_fails_is_one_more_thing_that_does_not_reach_the_agent() -> None:
@@ -576,7 +633,8 @@ def test_importing_the_client_is_cheap_and_needs_nothing_of_the_registry() -> No
         "{'httpx', 'fastapi', 'starlette', 'uvicorn', 'aiosqlite', 'discovery'}))"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
-    files = ["calls", "client", "contract", "fields", "filters", "last_list"]
+    wire = ["calls", "client", "contract", "endpoint", "event_stream", "fields", "filters", "last_list", "replies"]
+    files = [*wire, "search"]
     assert found.stdout.strip() == str(["discovery", *(f"discovery.{file}" for file in files)])
 
 

@@ -53,7 +53,8 @@ def running(folder: Path, *arguments: str, **variables: str) -> Iterator[tuple[s
 def test_help_names_the_flags_and_the_variables() -> None:
     shown = run("--help")
     assert shown.returncode == 0
-    for word in ("--host", "--port", "--database-url", "--log-level", "DISCOVERY_ALLOW_ANONYMOUS", "DISCOVERY_TOKENS"):
+    flags = ("--host", "--port", "--database-url", "--log-level")
+    for word in (*flags, "DISCOVERY_ALLOW_ANONYMOUS", "DISCOVERY_TOKENS", "DISCOVERY_PROBE", "DISCOVERY_DOMAIN"):
         assert word in shown.stdout
 
 
@@ -88,7 +89,7 @@ def test_it_ends_in_time_although_a_client_never_finishes(tmp_path: Path) -> Non
         ({"DISCOVERY_HOST": "0.0.0.0"}, "DISCOVERY_ALLOW_ANONYMOUS=1"),
         ({"DISCOVERY_TOKENS": "read:ok,hush"}, "DISCOVERY_TOKENS entry 2 must begin with"),
         ({"DISCOVERY_PORT": "x"}, "must be a number"),
-        ({"DISCOVERY_DATABASE_URL": "postgresql://u:hush@h/d"}, "use sqlite:///"),
+        ({"DISCOVERY_DATABASE_URL": "mysql://u:hush@h/d"}, "use sqlite:///"),
     ],
 )
 def test_a_wrong_setting_is_one_sentence_and_status_2(variables: dict[str, str], words: str) -> None:

@@ -30,6 +30,43 @@ def test_variables_are_read_and_flags_win_over_them() -> None:
     assert settings.cors_origins == ("https://a.example", "http://localhost:5173")
 
 
+def test_the_probe_is_off_and_the_domain_nobodys_until_they_are_set() -> None:
+    assert (Settings().probe, Settings().probe_seconds, Settings().domain) == (False, 30, "myagent.internal")
+    environment = {
+        "DISCOVERY_PROBE": "on",
+        "DISCOVERY_PROBE_SECONDS": "2.5",
+        "DISCOVERY_PROBE_ALLOW": "*.agents.example, 10.0.0.0/8",
+        "DISCOVERY_DOMAIN": "agents.acme.example",
+    }
+    settings = Settings.from_environment(environment)
+    assert (settings.probe, settings.probe_seconds, settings.domain) == (True, 2.5, "agents.acme.example")
+    assert settings.probe_allow == ("*.agents.example", "10.0.0.0/8")
+
+
+def test_the_probe_may_call_this_machine_only_where_the_registry_serves_nobody_else() -> None:
+    assert Settings().probe_rules.loopback is True
+    assert Settings(host="0.0.0.0", allow_anonymous=True).probe_rules.loopback is False
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DISCOVERY_PROBE", "sometimes"),
+        ("DISCOVERY_PROBE_SECONDS", "often"),
+        ("DISCOVERY_PROBE_SECONDS", "0"),
+        ("DISCOVERY_PROBE_SECONDS", "nan"),
+        ("DISCOVERY_PROBE_SECONDS", "inf"),
+        ("DISCOVERY_PROBE_ALLOW", "10.0.0.0/8,http://a.example"),
+        ("DISCOVERY_DOMAIN", "acme"),
+        ("DISCOVERY_DOMAIN", "https://acme.example"),
+    ],
+)
+def test_what_the_probe_or_the_catalog_cannot_use_is_one_sentence(name: str, value: str) -> None:
+    (found,) = problems({name: value})
+    assert found.startswith(f"{name} must ")
+    assert value.split(",")[-1] in found
+
+
 def test_settings_cannot_be_changed_afterwards() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Settings().port = 1  # type: ignore[misc]
