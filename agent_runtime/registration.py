@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+from pydantic import JsonValue
 
 from agent_runtime.agent import Agent
+from agent_runtime.config import McpServerConfig
 from agent_runtime.placeholders import masked_values
 from discovery.client import RegistrationState, local_endpoint, own_endpoint, registered
 from discovery.contract import DEFAULT_INSTANCE_ID, Check, Links, ModelInfo, Registration, ToolInfo, is_loopback
@@ -76,8 +80,19 @@ def registration_of(agent: Agent, endpoint: str, protocols: Sequence[str] = ("ch
             docs=f"{endpoint}/docs",
         ),
         model=ModelInfo(provider=provider, name=name) if name else ModelInfo(name=agent.model_label),
+        metadata=_servers_used(config.mcp_servers),
     )
     return Registration.model_validate(masked_values(payload.model_dump(mode="json", exclude_none=True), agent.secrets))
+
+
+def _servers_used(servers: Mapping[str, McpServerConfig]) -> dict[str, JsonValue]:
+    """The MCP servers by name, with host and port where they have an address: who is hit when one of them fails."""
+    used: list[JsonValue] = []
+    for name, server in servers.items():
+        # Nothing else of the address: a path, a query or a user's name may hold a key.
+        host = urlsplit(server.url).netloc.rpartition("@")[2].lower() if server.url else ""
+        used.append({"name": name, "url": host} if host else {"name": name})
+    return {"mcp_servers": used} if used else {}
 
 
 def advertised_endpoint(agent: Agent, port: int) -> str:

@@ -1,16 +1,37 @@
 """The portal: one page that lists the agents and talks to one, shipped as package data and served as it is."""
 
+import gzip
 from functools import cache
 from importlib.resources import files
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from discovery.auth import OPEN, Scoped
 from discovery.problems import Refusal
 
 router = APIRouter(include_in_schema=False, route_class=Scoped)
 
-PARTS = ("style.css", "portal.js")
+PARTS = (
+    "style.css",
+    "address.js",
+    "chat.js",
+    "detail.js",
+    "filters.js",
+    "fleet.js",
+    "history.js",
+    "keys.js",
+    "list.js",
+    "notices.js",
+    "panel.js",
+    "portal.js",
+    "registry.js",
+    "render.js",
+    "tools.js",
+    "turn.js",
+    "uses.js",
+    "words.js",
+    "worker.js",
+)
 MEDIA_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 # Agents live on other origins and may be anywhere, so the page may connect anywhere; all else comes from here.
 POLICY = "; ".join(
@@ -30,27 +51,34 @@ HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cache-control": "no-cache",
+    "vary": "accept-encoding",
 }
 
 
 @router.get("/", openapi_extra=OPEN)
-async def page() -> Response:
+async def page(request: Request) -> Response:
     """The page itself."""
-    return _file("index.html")
+    return _file("index.html", request)
 
 
 @router.get("/portal/{name}", openapi_extra=OPEN)
-async def part(name: str) -> Response:
+async def part(name: str, request: Request) -> Response:
     """What the page is made of."""
     if name not in PARTS:
         raise Refusal(404, "not_found", "The portal has no such file.")
-    return _file(name)
+    return _file(name, request)
 
 
 @cache
-def _read(name: str) -> bytes:
-    return files(__name__).joinpath(name).read_bytes()
+def _read(name: str, *, compressed: bool) -> bytes:
+    content = files(__name__).joinpath(name).read_bytes()
+    return gzip.compress(content, mtime=0) if compressed else content
 
 
-def _file(name: str) -> Response:
-    return Response(_read(name), media_type=MEDIA_TYPES[name.rpartition(".")[2]], headers=HEADERS)
+def _file(name: str, request: Request) -> Response:
+    compressed = "gzip" in request.headers.get("accept-encoding", "")
+    headers = HEADERS | ({"content-encoding": "gzip"} if compressed else {})
+    if name == "worker.js":
+        headers["service-worker-allowed"] = "../"  # it keeps the page, which stands above it
+    content = _read(name, compressed=compressed)
+    return Response(content, media_type=MEDIA_TYPES[name.rpartition(".")[2]], headers=headers)

@@ -279,3 +279,16 @@ async def test_replicas_with_an_instance_id_stand_under_one_name(tmp_path: Path)
                 return len(agents) == 1 and found == ["one", "two"]
 
             await eventually(are_both)
+
+
+async def test_the_servers_it_uses_are_named_with_host_and_port_and_nothing_that_may_hold_a_key(tmp_path: Path) -> None:
+    pytest.importorskip("mcp", reason="needs the mcp extra")
+    servers = {
+        "erp": {"url": f"http://ada:hush-1@127.0.0.1:{free_port()}/hush-2/mcp?key=hush-3"},
+        "files": {"command": "no-such-program", "args": ["hush-4"], "env": {"KEY": "hush-5"}},
+    }
+    async with Agent(write_agent(tmp_path, mcp_servers=servers), model=ScriptedModel([]), environment={}) as agent:
+        payload = registration_of(agent, "http://127.0.0.1:8000")
+    port = servers["erp"]["url"].rpartition(":")[2].partition("/")[0]
+    assert payload.metadata == {"mcp_servers": [{"name": "erp", "url": f"127.0.0.1:{port}"}, {"name": "files"}]}
+    assert "hush" not in payload.model_dump_json()

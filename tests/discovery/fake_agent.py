@@ -16,8 +16,14 @@ ROWS = """\
 | A-21 | <b>Ada</b> | £980.00 |"""
 
 
-def fake_agent(*, origins: tuple[str, ...] = ("*",)) -> FastAPI:
-    """Answers with a table; `wait` never ends, `fail` fails, `refuse` is a 503, `cut` breaks off."""
+ANSWER = f"**Two orders** are above `500`:\n\n{ROWS}\n\n<img src=x onerror=alert(1)> - nothing else."
+
+
+def fake_agent(*, origins: tuple[str, ...] = ("*",), answer: str = ANSWER) -> FastAPI:
+    """Answers with a table, and with HTML that must stay text.
+
+    `wait` never ends, `fail` fails, `refuse` is a 503, `cut` breaks off.
+    """
     app = FastAPI()
     app.state.asked = []
     app.add_middleware(CORSMiddleware, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"])
@@ -38,13 +44,13 @@ def fake_agent(*, origins: tuple[str, ...] = ("*",)) -> FastAPI:
                 "hint": "Come back in a minute.",
             }
             return JSONResponse(problem, 503, media_type="application/problem+json")
-        return StreamingResponse(_events(body), media_type="text/event-stream")
+        return StreamingResponse(_events(body, answer), media_type="text/event-stream")
 
     del livez, chat
     return app
 
 
-async def _events(body: dict[str, Any]) -> AsyncIterator[str]:
+async def _events(body: dict[str, Any], answer: str) -> AsyncIterator[str]:
     def event(name: str, data: dict[str, Any]) -> str:
         return f"id: 1\nevent: {name}\ndata: {json.dumps(data)}\n\n"
 
@@ -53,7 +59,8 @@ async def _events(body: dict[str, Any]) -> AsyncIterator[str]:
     if body["message"] == "fail":
         yield event("failed", {"message": "the model did not answer"})
         return
-    yield event("plan", {"text": "1. Look the orders up.\n2. Show them."})
+    steps = [{"text": text, "status": "pending"} for text in ("Look the orders up.", "Show them.")]
+    yield event("plan", {"steps": steps})
     yield event("tool_call", {"name": "search_orders", "arguments": {"minimum": 500}})
     if body["message"] == "cut":
         return
@@ -61,7 +68,6 @@ async def _events(body: dict[str, Any]) -> AsyncIterator[str]:
         await asyncio.sleep(3600)
     content = json.dumps([{"order": "A-17", "total": 612.5}, {"order": "A-21", "total": 980}])
     yield event("tool_result", {"name": "search_orders", "content": content, "is_error": False, "duration_ms": 12.4})
-    answer = f"**Two orders** are above `500`:\n\n{ROWS}\n\n<img src=x onerror=alert(1)> - nothing else."
     for start in range(0, len(answer), 12):
         yield event("text", {"delta": answer[start : start + 12]})
     usage = {"input_tokens": 100, "output_tokens": 42}

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from discovery import portal
 from tests.discovery.conftest import MINIMAL, Clock, RunRegistry, eventually
 
 
@@ -318,14 +319,17 @@ async def test_a_hundred_registrations_at_once_are_all_kept(registry: RunRegistr
 async def test_the_portal_page_is_served_with_a_strict_policy_and_asks_no_other_host(registry: RunRegistry) -> None:
     async with registry() as http:
         size = 0
-        for path, kind in {"/": "html", "/portal/style.css": "css", "/portal/portal.js": "javascript"}.items():
+        for path in ["/", *(f"/portal/{part}" for part in portal.PARTS)]:
             response = await http.get(path)
             assert response.status_code == 200
-            assert kind in response.headers["content-type"]
+            kind = path.rpartition(".")[2] if "." in path else "html"
+            assert response.headers["content-type"].split(";")[0] == portal.MEDIA_TYPES[kind]
             policy = response.headers["content-security-policy"]
             assert "default-src 'none'" in policy
             assert "unsafe" not in policy
             assert "innerHTML" not in response.text
-            size += len(response.content)
+            size += response.num_bytes_downloaded
+            plain = await http.get(path, headers={"accept-encoding": "identity"})
+            assert ("content-encoding" not in plain.headers, plain.text) == (True, response.text)
         assert size < 60 * 1024
         problem(await http.get("/portal/__init__.py"), 404, "not_found")

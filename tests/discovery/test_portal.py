@@ -1,47 +1,14 @@
 """The page in a real browser, with an agent on another origin that speaks the chat stream."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-
-import httpx
 import pytest
 
 from discovery.tokens import read_tokens
-from tests.chromium import ARGUMENTS, CHROMIUM
-from tests.discovery.conftest import MINIMAL, RunRegistry
+from tests.discovery.browser import add, browser_page, expect, in_a_browser
+from tests.discovery.conftest import RunRegistry
 from tests.discovery.fake_agent import fake_agent
 from tests.serving import serve
 
-playwright = pytest.importorskip("playwright.async_api", reason="THE PORTAL IS NOT TESTED: pip install playwright")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"THE PORTAL IS NOT TESTED: there is no {CHROMIUM}"),
-]
-expect = playwright.expect
-
-
-@asynccontextmanager
-async def browser_page(url: str, **options: object) -> AsyncGenerator:
-    """A page that fails the test when anything goes wrong in it, or when it asks a host that is none of ours."""
-    problems: list[str] = []
-    async with playwright.async_playwright() as driver:
-        browser = await driver.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        page = await browser.new_page(**options)
-        page.set_default_timeout(10_000)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("dialog", lambda dialog: problems.append("a script of an answer ran"))
-        page.on("request", lambda request: "127.0.0.1" in request.url or problems.append(request.url))
-        await page.goto(url)
-        try:
-            yield page
-        finally:
-            await browser.close()
-    assert [problem for problem in problems if not problem.startswith("data:")] == []
-
-
-async def add(http: httpx.AsyncClient, **changes: object) -> None:
-    response = await http.post("/register", json=MINIMAL | changes)
-    assert response.status_code in {200, 201}, response.text
+pytestmark = in_a_browser
 
 
 async def test_a_person_sees_an_agent_appear_reads_about_it_and_chats_with_it(registry: RunRegistry) -> None:
@@ -111,28 +78,15 @@ async def test_a_run_can_be_stopped_and_what_fails_says_what_to_do(registry: Run
                 await expect(page.locator(".turn").last).to_contain_text(outcome)
 
 
-async def test_when_the_registry_is_away_the_last_list_stays_with_its_age(registry: RunRegistry) -> None:
-    async with registry() as http:
-        await add(http, name="orders")
-        async with browser_page(str(http.base_url)) as page:
-            await expect(page.locator("tbody tr")).to_have_count(1)
-            await page.route("**/agents", lambda route: route.abort())
-            await expect(page.locator("#notices")).to_contain_text("The registry is away")
-            await expect(page.locator("#list")).to_have_class("old")
-            await expect(page.locator("tbody tr")).to_have_count(1)
-            await page.unroute("**/agents")
-            await expect(page.locator("#notices")).not_to_contain_text("away")
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_it_fits_a_phone_in_light_and_dark(registry: RunRegistry, scheme: str) -> None:
     async with registry() as http:
         await add(http, name="an-agent-with-quite-a-long-name-for-a-phone", description="word " * 60)
-        options = {"viewport": {"width": 360, "height": 640}, "color_scheme": scheme}
+        options = {"viewport": {"width": 320, "height": 640}, "color_scheme": scheme}
         async with browser_page(str(http.base_url), **options) as page:
             await page.locator("tbody tr").click()
             await expect(page.get_by_role("button", name="Close")).to_be_in_viewport()
-            assert await page.evaluate("document.documentElement.scrollWidth") <= 360
+            assert await page.evaluate("document.documentElement.scrollWidth") <= 320
 
 
 async def test_search_narrows_the_list_by_name_tool_and_owner(registry: RunRegistry) -> None:
@@ -173,4 +127,4 @@ async def test_a_registry_with_tokens_asks_for_one_and_the_page_forgets_it(regis
             assert "reader" not in await page.evaluate(kept)
             await page.reload()
             await expect(field).to_be_visible()
-            await expect(page.locator("tbody tr")).to_have_count(0)
+            await expect(page.locator("#list tbody tr")).to_have_count(0)

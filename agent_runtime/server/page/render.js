@@ -1,4 +1,4 @@
-// What this page and the portal of discovery have in common, word for word; a test compares them.
+// What the page of an agent and the portal of discovery have in common, word for word; a test compares the two files.
 // Text that came from an agent or a model only ever becomes a text node.
 
 export const plural = (count, one) => `${count} ${one}${count === 1 ? "" : "s"}`;

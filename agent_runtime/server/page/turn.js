@@ -1,4 +1,5 @@
 // One question with what became of it: the answer, the steps folded under it, and how it ended.
+// The page of an agent and the portal of discovery have this file in common; a test compares the two.
 
 import { copy, h, markdown, parsed, plural, pretty, result, words } from "./render.js";
 
