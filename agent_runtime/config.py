@@ -202,6 +202,8 @@ class DiscoveryConfig(_Section):
     """How often the agent renews its registration; without it, it registers once and never expires."""
     token: SecretStr | None = None
     """The registry's bearer token, where it asks for one."""
+    instance_id: str | None = Field(default=None, min_length=1, max_length=128)
+    """Tells replicas of one agent apart, like `${HOSTNAME}` in a container; one process needs none."""
     owner: str | None = None
     """The team that answers for the agent."""
     tags: list[str] = Field(default_factory=list)

@@ -14,7 +14,7 @@ from agent_runtime.agent import Agent
 from agent_runtime.config import McpServerConfig
 from agent_runtime.placeholders import masked_values
 from discovery.client import RegistrationState, local_endpoint, own_endpoint, registered
-from discovery.contract import Check, Links, ModelInfo, Registration, ToolInfo, is_loopback
+from discovery.contract import DEFAULT_INSTANCE_ID, Check, Links, ModelInfo, Registration, ToolInfo, is_loopback
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +62,7 @@ def registration_of(agent: Agent, endpoint: str, protocols: Sequence[str] = ("ch
         endpoint=endpoint,
         public_endpoint=f"{public.rstrip('/')}{path}" if public else None,
         agent_type=config.agent_type,
+        instance_id=config.discovery.instance_id or DEFAULT_INSTANCE_ID,
         version=config.version,
         description=config.description or None,
         tools=[

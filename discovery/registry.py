@@ -163,9 +163,9 @@ class Registry:
             await self._writer.write(self._swept)
         with self._minded():
             await self._heartbeats.note()
-        if self._elapsed() - self._forgot >= FORGET_SECONDS:
-            self._forgot = self._elapsed()
-            await self._store.forget(self._clock() - HISTORY_LASTS)
+            if self._elapsed() - self._forgot >= FORGET_SECONDS:
+                await self._store.forget(self._clock() - HISTORY_LASTS)
+                self._forgot = self._elapsed()
 
     async def catch_up(self) -> None:
         """Take the steps that other registries on the same store made."""

@@ -52,6 +52,7 @@ class SqliteStore:
     async def writing(self) -> AsyncGenerator["SqliteWriting"]:
         """See `Store`."""
         async with self._transaction() as connection:
+            await connection.execute(rows.TOUCH)
             yield SqliteWriting(connection, *await rows.state(connection))
 
     async def since(self, revision: int) -> Sequence[Change]:
@@ -123,8 +124,8 @@ class SqliteStore:
 
     async def check(self) -> None:
         """See `Store`."""
-        async with self._transaction():
-            pass  # taking the write lock and committing nothing is the check
+        async with self.writing():
+            pass
 
     async def aclose(self) -> None:
         """See `Store`."""

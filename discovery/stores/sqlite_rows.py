@@ -38,6 +38,8 @@ _INDEX = (
     f"INSERT INTO agents_search (rowid, agent, {', '.join(WEIGHTS)}) "
     f"VALUES (:rowid, :agent, {', '.join(':' + one for one in WEIGHTS)})"
 )
+# A file that may not be written gives its lock all the same: this is what it refuses.
+TOUCH = "UPDATE counters SET value = value WHERE name = 'revision'"
 
 
 async def state(connection: aiosqlite.Connection) -> tuple[int, str]:
