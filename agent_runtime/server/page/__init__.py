@@ -13,7 +13,8 @@ from agent_runtime.server.deps import Caller, CurrentAgent
 
 router = APIRouter(include_in_schema=False)
 
-PARTS = ("style.css", "page.js", "turn.js", "approvals.js", "render.js")
+PARTS = ("style.css", "page.js", "approvals.js")
+SHARED = ("turn.js", "render.js")  # how a turn looks is the portal's to say: it shows the same conversations
 MEDIA_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 POLICY = "; ".join(
     [
@@ -64,14 +65,15 @@ async def about(agent: CurrentAgent, _caller: Caller) -> dict[str, Any]:
 @router.get("/page/{name}")
 async def part(name: str) -> Response:
     """What the page is made of."""
-    if name not in PARTS:
+    if name not in PARTS + SHARED:
         raise HTTPException(404, "the page has no such file")
     return _file(name)
 
 
 @cache
 def _read(name: str) -> bytes:
-    return files(__name__).joinpath(name).read_bytes()
+    folder = files("discovery").joinpath("portal") if name in SHARED else files(__name__)
+    return folder.joinpath(name).read_bytes()
 
 
 def _file(name: str) -> Response:
