@@ -12,8 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from agent_runtime.document import dotted
 from agent_runtime.errors import ConfigError, MyAgentError, StartError
-from agent_runtime.loading import AgentFile, dotted, load
+from agent_runtime.loading import AgentFile, load
 from agent_runtime.messages import Message
 from agent_runtime.models import Model, model_for
 from agent_runtime.rooms import remembers_sessions
@@ -65,7 +66,7 @@ async def _model(file: AgentFile) -> Finding:
         return f"{model.label} answers with nothing"
 
     try:
-        async with model_for(file.config.model) as model:
+        async with model_for(file.config.model, file.book) as model:
             return Finding("model", True, await greeting(model))
     except MyAgentError as error:
         return Finding("model", False, str(error))

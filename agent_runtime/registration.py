@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 from agent_runtime.agent import Agent
-from agent_runtime.placeholders import masked_values
+from agent_runtime.masking import masked_values
 from discovery.client import RegistrationState, registered
 from discovery.contract import Check, Links, ModelInfo, Registration, ToolInfo, is_loopback
 

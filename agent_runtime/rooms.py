@@ -74,7 +74,7 @@ async def open_rooms(
     """
     config = file.config
     _log.info("%s: opening the model", config.name)
-    model = await stack.enter_async_context(given_model or model_for(config.model))
+    model = await stack.enter_async_context(given_model or model_for(config.model, file.book))
     tools = [await stack.enter_async_context(tool_for(entry, file.folder, config)) for entry in config.tools]
     toolsets = toolsets_for(config, file.folder, secrets=file.secrets)
     toolbox = Toolbox(tools, [await stack.enter_async_context(toolset) for toolset in toolsets])

@@ -20,13 +20,14 @@ MOST_LINES, MOST_LINES_OF_A_FUNCTION = 300, 50
 # The runtime from the ground up; a file may import only what stands on a floor below its own, deferred imports too.
 FLOORS = [
     {
+        "credential",
         "errors",
+        "masking",
         "messages",
         "model_choice",
         "own_loop",
         "placeholders",
         "run_context",
-        "secret_sources.base",
         "section",
         "sessions.file_locks",
         "tools.embedding_cache",
@@ -35,6 +36,7 @@ FLOORS = [
     {
         "allowance",
         "dialects",
+        "document",
         "local_model",
         "logs",
         "model_config",
@@ -43,6 +45,8 @@ FLOORS = [
         "models.scripted",
         "planning",
         "secret_sources.aws",
+        "secret_sources.base",
+        "secret_sources.files",
         "secret_sources.local_yaml",
         "server.openai_errors",
         "sessions.base",
@@ -70,9 +74,9 @@ FLOORS = [
     },
     {
         "engine",
-        "loading",
         "models.openai_faults",
         "scaffold",
+        "secret_book",
         "sessions.memory",
         "sessions.postgres_locks",
         "sessions.sqlite",
@@ -81,6 +85,7 @@ FLOORS = [
         "tools.vector_index",
     },
     {
+        "loading",
         "models.openai_compatible",
         "sessions.postgres",
         "tools.mcp_server",

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse
 
-from agent_runtime.placeholders import masked
+from agent_runtime.masking import masked
 from agent_runtime.server.deps import CurrentAgent
 from discovery.client import RegistrationState
 

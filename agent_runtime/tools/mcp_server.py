@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from agent_runtime.config import McpServerConfig
 from agent_runtime.errors import StartError, ToolError
 from agent_runtime.messages import ToolSpec
-from agent_runtime.placeholders import masked
+from agent_runtime.masking import masked
 from agent_runtime.tools.base import Check
 
 if TYPE_CHECKING:
