@@ -48,7 +48,8 @@ async def examine(path: Path) -> list[Finding]:
     findings += [Finding(dotted(place), True, f"from {origin}") for place, origin in file.origins.items()]
     findings.append(await _model(file))
     for index, entry in enumerate(config.tools):
-        findings.append(await _opened(f"tools[{index}]", partial(tool_for, entry, file.folder, config), _tool_detail))
+        made = partial(tool_for, entry, file.folder, config, book=file.book, index=index)
+        findings.append(await _opened(f"tools[{index}]", made, _tool_detail))
     if remembers_sessions(config):
         store = config.session.store.get_secret_value()
         findings.append(await _opened("session.store", partial(store_for, store, file.folder), _store_detail))

@@ -22,6 +22,7 @@ from agent_runtime.secret_book import SecretBook
 from agent_runtime.section import confidential
 from agent_runtime.tools.functions import import_function
 
+
 @dataclass(frozen=True, slots=True)
 class AgentFile:
     """A file that was read, filled and checked. `folder` is what relative paths in it are relative to."""

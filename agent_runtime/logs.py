@@ -18,7 +18,17 @@ from agent_runtime.masking import Mask
 from agent_runtime.run_context import current_run
 
 CHATTY = ("httpx", "httpx2", "uvicorn", "sentence_transformers", "botocore", "aiobotocore", "mcp", "a2a")
-DISCREET = ("agent_runtime", "discovery", "myagent", "asyncio", "uvicorn", "httpx", "httpx2", "openai", "botocore.credentials")
+DISCREET = (
+    "agent_runtime",
+    "discovery",
+    "myagent",
+    "asyncio",
+    "uvicorn",
+    "httpx",
+    "httpx2",
+    "openai",
+    "botocore.credentials",
+)
 """Whose debug lines hold neither prompts nor answers nor secrets that nobody knows yet."""
 
 LOG_MASK = Mask()

@@ -1,6 +1,6 @@
 """Secrets out of texts, in whatever spelling they got in.
 
-A secret surfaces as it is, or as something wrote it down: JSON, Python's `repr`, HTML, a URL, or base64 inside a header.
+A secret surfaces as it is, or as something wrote it down: JSON, Python's `repr`, HTML, a URL, base64 inside a header.
 """
 
 from __future__ import annotations

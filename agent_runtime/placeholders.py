@@ -175,4 +175,3 @@ def _picked(secret: str, key: str, text: str) -> str:
         raise SecretNotAvailable(f"secret {secret}: is JSON without the key {key}")
     value: Any = cast("dict[str, Any]", document)[key]
     return value if isinstance(value, str) else json.dumps(value)
-

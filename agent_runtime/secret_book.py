@@ -125,7 +125,7 @@ class SecretBook:
 
 
 class _Followed(Credential[T]):
-    """A credential that follows its secrets; as long as these stay, the value is the one that the file was read with."""
+    """A credential that follows its secrets; as long as they stay, its value is the one that the file was read with."""
 
     def __init__(self, book: SecretBook, location: Path, template: Any, value: T) -> None:
         super().__init__(value)

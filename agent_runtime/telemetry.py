@@ -59,6 +59,9 @@ class Telemetry:
         self._tokens = metrics.Counter(
             "myagent_tokens", "Tokens as the provider counted them.", ["agent", "model", "type"], **named
         )
+        self._refreshes = metrics.Counter(
+            "myagent_secret_refreshes", "Times that secrets were fetched again.", ["agent", "outcome"], **named
+        )
         self._captures_content = captures_content
         self._tracer: Any = importlib.import_module("opentelemetry.trace").get_tracer("myagent")
         meter: Any = importlib.import_module("opentelemetry.metrics").get_meter("myagent")
@@ -122,6 +125,10 @@ class Telemetry:
             self._tokens.labels(agent, model, kind).inc(tokens)
             if tokens:
                 self._token_usage.record(tokens, {**attributes, "gen_ai.token.type": kind})
+
+    def secrets_fetched_again(self, agent: str, outcome: str) -> None:
+        """Because one was refused, or by the clock; `outcome` says what came of it."""
+        self._refreshes.labels(agent, outcome).inc()
 
     def model_span(self, model: str) -> Any:
         """A span around one reply, below the run's."""

@@ -44,6 +44,7 @@ FLOORS = [
         "models.openai_wire",
         "models.scripted",
         "planning",
+        "postgres_login",
         "secret_sources.aws",
         "secret_sources.base",
         "secret_sources.files",

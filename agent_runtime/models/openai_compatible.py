@@ -19,7 +19,6 @@ from agent_runtime.messages import Message, ModelChunk, ToolSpec
 from agent_runtime.models.openai_faults import is_hard_quota, translated
 from agent_runtime.models.openai_wire import StreamedReply, wire_message, wire_schema, wire_tools
 
-
 _NO_KEY = "none"  # Ollama and its kind need no key, but the client needs some text for its header
 
 
@@ -94,7 +93,7 @@ class OpenAICompatible:
             yield chunk
 
     async def _asked(self, body: Mapping[str, Any]) -> Any:
-        """The stream of a reply. A key that is refused may have been rotated: with a newer one, it is asked once more."""
+        """The stream of a reply. A key that is refused may have been rotated: with a newer one, it is asked again."""
         key = self._key.value
         try:
             return await self._posted(body, key)

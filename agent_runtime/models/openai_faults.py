@@ -24,7 +24,7 @@ _OUT_OF_QUOTA = re.compile(r"out of call volume quota|exceeded your current quot
 
 
 def translated(error: Exception, model: str, config: ModelEndpoint, key: str | None) -> ModelError:
-    """A foreign error as the ModelError whose fault says whose turn it is; without the key, if the provider quotes it."""
+    """A foreign error as the ModelError whose fault says whose turn it is; without the key, which it may quote."""
     sdk, http = importlib.import_module("openai"), importlib.import_module("httpx2")
     match error:
         case sdk.APITimeoutError():

@@ -98,7 +98,7 @@ def _text(secret: Any) -> str | SecretNotAvailable:
 def _reason(error: Exception) -> SecretNotAvailable:
     match error:
         case ClientError():
-            response = cast("dict[str, Any]", error.response)
+            response = cast("dict[str, Any]", cast("Any", error).response)
             return _said(response.get("Error", {}).get("Code", "an error without a code"))
         case NoRegionError():
             return SecretNotAvailable("no AWS region is set; set AWS_REGION")
