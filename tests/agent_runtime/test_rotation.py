@@ -258,7 +258,7 @@ async def test_a_database_password_that_is_refused_is_fetched_again(
 
                 await eventually(answered, 20)
                 remembered = await helper.history("s1")
-            assert [message.text for message in remembered] == ["one", "Hello.", "two", "Hello."]
+            assert [message.content for message in remembered] == ["one", "Hello.", "two", "Hello."]
             assert refreshes(telemetry) == {"renewed": 1}
         else:
             file = await load(tmp_path / "agent.yaml", environment=vault.environment)
