@@ -157,6 +157,22 @@ def _doctor(arguments: argparse.Namespace) -> int:
     return 0 if all(finding.ok for finding in findings) else EXIT_FAILED
 
 
+def _iam_policy(arguments: argparse.Namespace) -> int:
+    from agent_runtime.iam_policy import policy_for
+
+    config = arguments.config
+    files = [config]
+    if config.is_dir():
+        from agent_runtime.fleet import agent_files
+
+        files = agent_files(config)
+    policy = policy_for(files, region=arguments.region, account=arguments.account, kms_keys=arguments.kms_key)
+    print(json.dumps(policy, indent=2))
+    if not policy["Statement"]:
+        print(f"{config} names no secret, so the agent needs no permission", file=sys.stderr)
+    return 0
+
+
 def _test(arguments: argparse.Namespace) -> int:
     from agent_runtime.evals import hold, junit
 
@@ -195,6 +211,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "schema": _schema,
     "new": _new,
     "doctor": _doctor,
+    "iam-policy": _iam_policy,
     "test": _test,
     "agents": _agents,
     "up": _up,

@@ -61,6 +61,7 @@ FLOORS = [
     {
         "answer_schema",
         "config",
+        "iam_policy",
         "local_stack",
         "models.fallback",
         "models.local",
