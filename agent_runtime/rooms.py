@@ -16,6 +16,7 @@ from agent_runtime.dialects import DIALECTS
 from agent_runtime.engine import Engine
 from agent_runtime.errors import StartError
 from agent_runtime.loading import AgentFile
+from agent_runtime.masking import masked
 from agent_runtime.models import Model, model_for
 from agent_runtime.secret_book import Refreshing
 from agent_runtime.sessions import SessionStore, store_for
@@ -105,6 +106,7 @@ async def open_rooms(
         config.system_prompt,
         plans=preset.plan if chosen.plan is None else chosen.plan,
         guarded=guarded,
+        mask=lambda text: masked(text, file.secrets),
     )
     return Rooms(file, model, engine, toolbox, store, remembers, _answer_schema(file))
 

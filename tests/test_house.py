@@ -22,6 +22,7 @@ FLOORS = [
     {
         "credential",
         "errors",
+        "masked_spans",
         "masking",
         "messages",
         "model_choice",

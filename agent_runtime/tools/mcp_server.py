@@ -37,6 +37,7 @@ CHECK_SECONDS = 30.0  # how often a server that nobody calls is asked whether it
 CLOSE_SECONDS = 10.0
 LONGEST_BACKOFF_SECONDS = 60.0
 _MAX_PAGES = 100
+_LONGEST_REASON = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +258,8 @@ class _Server:
         self._tried.set()
 
     def _masked(self, text: str) -> str:
-        return masked(text, {*self._book.values, *self._settings.value.values()})
+        # masked before it is cut: a part of a key would not be known again
+        return masked(text, {*self._book.values, *self._settings.value.values()})[:_LONGEST_REASON]
 
 
 async def _until(event: asyncio.Event, seconds: float) -> bool:
