@@ -23,8 +23,8 @@ from pydantic import ValidationError
 
 from agent_runtime import placeholders
 from agent_runtime.child_process import run_child
-from agent_runtime.errors import ConfigError, Problem, StartError
 from agent_runtime.document import Location, dotted, read
+from agent_runtime.errors import ConfigError, Problem, StartError
 from agent_runtime.loading import line_of
 from agent_runtime.section import is_address
 from discovery.client import DiscoveryClient, DiscoveryError, registered
