@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,7 +16,7 @@ from agent_runtime.config import AgentConfig
 from agent_runtime.errors import ConfigError, MyAgentError, Problem
 from agent_runtime.flags import FILTERS, make_parser
 from agent_runtime.loading import AgentFile, load
-from agent_runtime.logs import set_up_logging
+from agent_runtime.logs import LOG_MASK, set_up_logging
 
 EXIT_FAILED, EXIT_FILE = 1, 2
 
@@ -28,10 +28,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     try:
         sys.exit(_COMMANDS[arguments.command](arguments))
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        print(LOG_MASK(str(error)), file=sys.stderr)
         sys.exit(EXIT_FILE)
     except MyAgentError as error:
-        print(f"myagent: {error}", file=sys.stderr)
+        print(LOG_MASK(f"myagent: {error}"), file=sys.stderr)
         sys.exit(EXIT_FAILED)
     except (KeyboardInterrupt, asyncio.CancelledError):
         sys.exit(130)
@@ -47,7 +47,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     async def serve_files() -> None:
         files = await _usable(config, overrides) if shared else [await load(config, overrides=overrides)]
-        with traced(os.environ) as telemetry:
+        with traced(os.environ, LOG_MASK) as telemetry:
             await serve(
                 files,
                 shared=shared,
@@ -70,7 +70,7 @@ async def _usable(folder: Path, overrides: dict[str, dict[str, Any]]) -> list[Ag
         try:
             files.append(await load(path, overrides=overrides))
         except ConfigError as error:
-            print(f"{error}\n{path} is left out", file=sys.stderr)
+            print(LOG_MASK(f"{error}\n{path} is left out"), file=sys.stderr)
     if not files:
         raise ConfigError(str(folder), [Problem("holds no usable agent file: NAME.yaml, or NAME/agent.yaml")])
     return files
@@ -147,7 +147,7 @@ def _new(arguments: argparse.Namespace) -> int:
 def _doctor(arguments: argparse.Namespace) -> int:
     from agent_runtime.doctor import examine
 
-    findings = asyncio.run(examine(arguments.config))
+    findings = [replace(finding, detail=LOG_MASK(finding.detail)) for finding in asyncio.run(examine(arguments.config))]
     if arguments.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
@@ -155,6 +155,22 @@ def _doctor(arguments: argparse.Namespace) -> int:
         for finding in findings:
             print(f"  {'ok' if finding.ok else 'NO':3} {finding.what:{width}}  {finding.detail}")
     return 0 if all(finding.ok for finding in findings) else EXIT_FAILED
+
+
+def _iam_policy(arguments: argparse.Namespace) -> int:
+    from agent_runtime.iam_policy import policy_for
+
+    config = arguments.config
+    files = [config]
+    if config.is_dir():
+        from agent_runtime.fleet import agent_files
+
+        files = agent_files(config)
+    policy = policy_for(files, region=arguments.region, account=arguments.account, kms_keys=arguments.kms_key)
+    print(json.dumps(policy, indent=2))
+    if not policy["Statement"]:
+        print(f"{config} names no secret, so the agent needs no permission", file=sys.stderr)
+    return 0
 
 
 def _test(arguments: argparse.Namespace) -> int:
@@ -219,6 +235,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "schema": _schema,
     "new": _new,
     "doctor": _doctor,
+    "iam-policy": _iam_policy,
     "test": _test,
     "agents": _agents,
     "register": _register,

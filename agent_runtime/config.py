@@ -210,6 +210,13 @@ class DiscoveryConfig(_Section):
     """Words that the portal filters by."""
 
 
+class SecretsConfig(_Section):
+    """How the file's `${secret:…}` are kept up to date; where they come from is said by `MYAGENT_SECRETS`."""
+
+    refresh_seconds: float | None = Field(default=None, gt=0)
+    """How often all of them are fetched again; without it, only the one that was refused."""
+
+
 class AgentConfig(_Section):
     """One agent."""
 
@@ -243,6 +250,8 @@ class AgentConfig(_Section):
     """Where the agent listens."""
     discovery: DiscoveryConfig = Field(default=DiscoveryConfig(), validate_default=True)
     """Where the agent announces itself, and finds others."""
+    secrets: SecretsConfig = SecretsConfig()
+    """How secrets are kept up to date."""
 
     @field_validator("discovery")
     @classmethod

@@ -12,8 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from agent_runtime.document import dotted
 from agent_runtime.errors import ConfigError, MyAgentError, StartError
-from agent_runtime.loading import AgentFile, dotted, load
+from agent_runtime.loading import AgentFile, load
 from agent_runtime.messages import Message
 from agent_runtime.models import Model, model_for
 from agent_runtime.rooms import remembers_sessions
@@ -47,7 +48,8 @@ async def examine(path: Path) -> list[Finding]:
     findings += [Finding(dotted(place), True, f"from {origin}") for place, origin in file.origins.items()]
     findings.append(await _model(file))
     for index, entry in enumerate(config.tools):
-        findings.append(await _opened(f"tools[{index}]", partial(tool_for, entry, file.folder, config), _tool_detail))
+        made = partial(tool_for, entry, file.folder, config, book=file.book, index=index)
+        findings.append(await _opened(f"tools[{index}]", made, _tool_detail))
     if remembers_sessions(config):
         store = config.session.store.get_secret_value()
         findings.append(await _opened("session.store", partial(store_for, store, file.folder), _store_detail))
@@ -65,7 +67,7 @@ async def _model(file: AgentFile) -> Finding:
         return f"{model.label} answers with nothing"
 
     try:
-        async with model_for(file.config.model) as model:
+        async with model_for(file.config.model, file.book) as model:
             return Finding("model", True, await greeting(model))
     except MyAgentError as error:
         return Finding("model", False, str(error))

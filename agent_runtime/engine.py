@@ -7,7 +7,7 @@ something it reads; what ends a run early is a stop reason with the best answer 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -70,6 +70,7 @@ class Engine:
     system_prompt: str = ""
     plans: bool = False
     guarded: frozenset[str] = frozenset()  # the tools whose every call a person must approve
+    mask: Callable[[str], str] = str  # takes secrets out of what a tool's error says
 
     async def run(self, history: list[Message]) -> AsyncGenerator[Event | Paused]:
         """Answer the user's message that `history` ends with, and append the turn to it.
@@ -252,7 +253,7 @@ class Engine:
         if decision is not None and decision.kind == "deny":
             reason = f": {decision.reason}" if decision.reason else "."
             return ToolResult(call.id, call.name, f"A person refused this call{reason}", is_error=True)
-        return await run_tool(self.tools, call)
+        return await run_tool(self.tools, call, self.mask)
 
     def _check_calls(self, calls: tuple[ToolCall, ...], progress: Progress) -> None:
         if progress.tool_calls + len(calls) > self.limits.max_tool_calls:

@@ -96,7 +96,7 @@ async def hold(config: Path, suite: Path, tape: Literal["record", "replay"] | No
     recording = suite.with_suffix(".jsonl")
     model: Model | None = None
     if tape == "record":
-        model = RecordingModel(model_for(file.config.model), recording)
+        model = RecordingModel(model_for(file.config.model, file.book), recording)
     elif tape == "replay":
         model = RecordedModel(recording)
     outcomes: list[Outcome] = []

@@ -78,6 +78,13 @@ def _add_author_commands(commands: Any) -> None:
     doctor = _command(commands, "doctor", "say what an agent file needs and whether it is there")
     doctor.add_argument("--json", action="store_true", help="print the result as JSON")
 
+    policy = _command(commands, "iam-policy", "print the AWS policy that an agent file, or a folder of them, needs")
+    policy.add_argument("--region", default="*", help="of the Secrets Manager (any)")
+    policy.add_argument("--account", default="*", help="the number of the AWS account (any)")
+    policy.add_argument(
+        "--kms-key", action="append", default=[], metavar="ARN", help="a customer managed key of the secrets, if any"
+    )
+
     test = _command(commands, "test", "hold the conversations beside an agent file and check what comes of them")
     test.add_argument("--conversations", metavar="FILE", help="the suite (conversations.yaml beside the agent file)")
     test.add_argument("--junit", metavar="FILE", help="write the outcome as JUnit XML")

@@ -6,23 +6,21 @@ import asyncio
 import difflib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from agent_runtime import placeholders
 from agent_runtime.answer_schema import read_schema
 from agent_runtime.config import AgentConfig, ContextToolConfig, FunctionToolConfig, RemoteAgentToolConfig
-from agent_runtime.errors import ConfigError, Problem, StartError
-from agent_runtime.placeholders import Resolution
-from agent_runtime.secret_sources import source_for
+from agent_runtime.document import Location, dotted, read
+from agent_runtime.errors import ConfigError, Problem
+from agent_runtime.masking import masked
+from agent_runtime.secret_book import SecretBook
+from agent_runtime.section import confidential
 from agent_runtime.tools.functions import import_function
-
-Location = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +29,13 @@ class AgentFile:
 
     path: Path
     config: AgentConfig = field(repr=False)
+    book: SecretBook = field(repr=False)
     origins: Mapping[Location, str] = field(default_factory=dict[Location, str])
-    secrets: frozenset[str] = field(default=frozenset(), repr=False)
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """What must never surface: all that came from the secret source, and the file's keys and passwords."""
+        return self.book.values
 
     @property
     def folder(self) -> Path:
@@ -56,11 +59,12 @@ async def load(
     """
     path = Path(path)
     environment = os.environ if environment is None else environment  # noqa: TID251 - the resolver's own default
-    tree, lines = await asyncio.to_thread(read_yaml, path)
+    tree, lines = await asyncio.to_thread(read, path)
     for section, values in (overrides or {}).items():
         known: Any = tree.get(section)
         tree[section] = {**(cast("dict[str, Any]", known) if isinstance(known, dict) else {}), **values}
-    resolution = await _resolve(tree, environment)
+    book = SecretBook(tree, environment)
+    resolution = await book.opened()
     problems = [
         Problem(problem.message, dotted(problem.path), line_of(problem.path, lines)) for problem in resolution.problems
     ]
@@ -73,81 +77,9 @@ async def load(
     problems += await asyncio.to_thread(_tool_problems, resolution.tree, path.parent, unfilled, lines)
     problems += await asyncio.to_thread(_answer_problems, resolution.tree, path.parent, unfilled, lines)
     if problems or config is None:
-        raise ConfigError(str(path), problems)
-    return AgentFile(path, config, resolution.origins, resolution.secrets)
-
-
-async def _resolve(tree: Any, environment: Mapping[str, str]) -> Resolution:
-    if not placeholders.secret_paths(tree):
-        return await placeholders.resolve(tree, environment=environment, fetch=_no_source)
-    async with source_for(environment.get("MYAGENT_SECRETS", "aws"), environment) as source:
-        return await placeholders.resolve(tree, environment=environment, fetch=source.fetch)
-
-
-async def _no_source(path: str) -> str:
-    raise StartError(f"no secret source is open to fetch {path} from")
-
-
-# --- reading: YAML with the line of every key and item -------------------------------------------------------------
-
-
-def read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
-    """A file that is a map, and the line of every place in it.
-
-    Raises:
-        ConfigError: it cannot be read, or is no such thing.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except IsADirectoryError:
-        raise ConfigError(str(path), [Problem("is a folder; name the agent file in it")]) from None
-    except FileNotFoundError:
-        raise ConfigError(str(path), [Problem("no such file")]) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), [Problem(f"cannot be read: {error}")]) from None
-    lines: dict[Location, int] = {}
-    problems: list[Problem] = []
-    try:
-        tree = _parsed(text, lines, problems)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        what = f"is not valid YAML: {error.problem or error.context}"
-        raise ConfigError(str(path), [Problem(what, line=mark.line + 1 if mark else None)]) from None
-    except RecursionError:
-        raise ConfigError(str(path), [Problem("is not valid YAML: it is nested too deeply")]) from None
-    except (yaml.YAMLError, ValueError) as error:  # a control character; a date that no calendar has
-        raise ConfigError(str(path), [Problem(f"is not valid YAML: {str(error).splitlines()[0]}")]) from None
-    if not isinstance(tree, dict):
-        problems = [Problem("must be a map of keys such as `name:` and `model:`", line=1)]
-    if problems:
-        raise ConfigError(str(path), problems)
-    return cast("dict[str, Any]", tree), lines
-
-
-def _parsed(text: str, lines: dict[Location, int], problems: list[Problem]) -> Any:
-    loader: Any = yaml.SafeLoader(text)  # its stubs leave half of it untyped
-    try:
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        _map_lines(node, (), lines, problems)
-        return loader.construct_document(node)
-    finally:
-        loader.dispose()
-
-
-def _map_lines(node: yaml.Node, path: Location, lines: dict[Location, int], problems: list[Problem]) -> None:
-    lines.setdefault(path, node.start_mark.line + 1)
-    if isinstance(node, yaml.MappingNode):
-        for key, value in cast("list[tuple[yaml.Node, yaml.Node]]", node.value):
-            inner = (*path, str(key.value))
-            if inner in lines:
-                problems.append(Problem("the key stands twice", dotted(inner), key.start_mark.line + 1))
-            lines[inner] = key.start_mark.line + 1
-            _map_lines(value, inner, lines, problems)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(cast("list[yaml.Node]", node.value)):
-            _map_lines(item, (*path, index), lines, problems)
+        raise ConfigError(str(path), [replace(found, message=masked(found.message, book.values)) for found in problems])
+    book.hide(confidential(config))
+    return AgentFile(path, config, book, resolution.origins)
 
 
 # --- problems, in the words of the file ----------------------------------------------------------------------------
@@ -249,8 +181,3 @@ def line_of(location: Location, lines: Mapping[Location, int]) -> int | None:
     while location and location not in lines:
         location = location[:-1]
     return lines.get(location)
-
-
-def dotted(location: Location) -> str:
-    """A place in the file as people read it: `tools[1].function`."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")

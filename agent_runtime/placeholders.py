@@ -1,4 +1,4 @@
-"""Placeholders in the strings of an agent file: find them, fetch what they name, substitute, mask.
+"""Placeholders in the strings of an agent file: find them, fetch what they name, substitute.
 
 `${NAME}` `${NAME:-default}` `${NAME:?message}` read the environment, `${secret:path}` and `${secret:path#key}` a
 secret source, `$$` is a dollar. What came out of a placeholder is never read as a template again.
@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 Path = tuple[str | int, ...]
-Fetch = Callable[[str], Awaitable[str]]
+
+FETCH_SECONDS = 10
 
 _PLACEHOLDER = re.compile(
     r"\$\$"
@@ -26,6 +27,11 @@ _PLACEHOLDER = re.compile(
 
 class SecretNotAvailable(Exception):
     """A secret could not be had; the text is the reason, never a value."""
+
+
+Fetched = Mapping[str, str | SecretNotAvailable]
+Fetch = Callable[[Sequence[str]], Awaitable[Fetched]]
+"""What a secret source does: all paths at once; of each its text, or the reason that it cannot be had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,33 +75,40 @@ def secret_paths(tree: Any) -> list[str]:
 
 
 async def resolve(
-    tree: Any, *, environment: Mapping[str, str], fetch: Fetch, timeout_seconds: float = 10
+    tree: Any, *, environment: Mapping[str, str], fetch: Fetch, timeout_seconds: float = FETCH_SECONDS
 ) -> Resolution:
-    """Fill every placeholder of the tree; secrets are fetched concurrently, each path once.
+    """Fetch the secrets of a tree and fill it; never raises for what a placeholder lacks, see `fill`."""
+    return fill(tree, environment, await fetched(secret_paths(tree), fetch, timeout_seconds))
+
+
+async def fetched(paths: Sequence[str], fetch: Fetch, timeout_seconds: float = FETCH_SECONDS) -> Fetched:
+    """The secrets at these paths; a source that fails as a whole is the reason for each of them."""
+    if not paths:
+        return {}
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            answers = await fetch(paths)
+    except TimeoutError:
+        late = SecretNotAvailable(f"the secret source did not answer within {timeout_seconds:g} s")
+        return dict.fromkeys(paths, late)
+    except SecretNotAvailable as reason:
+        return dict.fromkeys(paths, reason)
+    return {path: answers.get(path, SecretNotAvailable("not found")) for path in paths}
+
+
+def fill(tree: Any, environment: Mapping[str, str], secrets: Fetched) -> Resolution:
+    """Fill every placeholder of the tree; all that one lacks is in `problems`.
 
     A value that is one placeholder and nothing else, and comes out empty, is None: `${ENDPOINT:-}` is "not set".
-    Never raises for what a placeholder lacks: all of it is in `problems`.
     """
-    paths = secret_paths(tree)
-    fetched = await asyncio.gather(*(_fetched(path, fetch, timeout_seconds) for path in paths))
-    filler = _Filler(environment, dict(zip(paths, fetched, strict=True)))
+    filler = _Filler(environment, secrets)
     return Resolution(filler.fill(tree, ()), filler.problems, filler.origins, frozenset(filler.values))
 
 
-async def _fetched(path: str, fetch: Fetch, timeout_seconds: float) -> str | SecretNotAvailable:
-    try:
-        async with asyncio.timeout(timeout_seconds):
-            return await fetch(path)
-    except TimeoutError:
-        return SecretNotAvailable(f"the secret source did not answer within {timeout_seconds:g} s")
-    except SecretNotAvailable as reason:
-        return reason
-
-
 class _Filler:
-    def __init__(self, environment: Mapping[str, str], fetched: Mapping[str, str | SecretNotAvailable]) -> None:
+    def __init__(self, environment: Mapping[str, str], secrets: Fetched) -> None:
         self._environment = environment
-        self._fetched = fetched
+        self._secrets = secrets
         self.problems: list[Problem] = []
         self.origins: dict[Path, str] = {}
         self.values: set[str] = set()
@@ -132,7 +145,7 @@ class _Filler:
 
     def _secret(self, match: re.Match[str]) -> tuple[str, str]:
         secret, key = match["secret"], match["key"]
-        value = self._fetched[secret]
+        value = self._secrets[secret]
         if isinstance(value, SecretNotAvailable):
             raise SecretNotAvailable(f"secret {secret}: {value}")
         if key is not None:
@@ -162,22 +175,3 @@ def _picked(secret: str, key: str, text: str) -> str:
         raise SecretNotAvailable(f"secret {secret}: is JSON without the key {key}")
     value: Any = cast("dict[str, Any]", document)[key]
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def masked(text: str, secrets: Iterable[str]) -> str:
-    """The text without any of the secrets, also where JSON escaped them; longest first, as one may hold another."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        for form in {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}:
-            text = text.replace(form, "***")
-    return text
-
-
-def masked_values(tree: Any, secrets: Iterable[str]) -> Any:
-    """A tree with its strings masked. Its keys stay: a secret may be as plain a word as one of them."""
-    if isinstance(tree, str):
-        return masked(tree, secrets)
-    if isinstance(tree, dict):
-        return {key: masked_values(value, secrets) for key, value in cast("dict[str, Any]", tree).items()}
-    if isinstance(tree, list):
-        return [masked_values(value, secrets) for value in cast("list[Any]", tree)]
-    return tree

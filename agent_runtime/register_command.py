@@ -23,8 +23,9 @@ from pydantic import ValidationError
 
 from agent_runtime import placeholders
 from agent_runtime.child_process import run_child
+from agent_runtime.document import Location, dotted, read
 from agent_runtime.errors import ConfigError, Problem, StartError
-from agent_runtime.loading import Location, dotted, line_of, read_yaml
+from agent_runtime.loading import line_of
 from agent_runtime.section import is_address
 from discovery.client import DiscoveryClient, DiscoveryError, registered
 from discovery.contract import Check, Registration
@@ -218,7 +219,7 @@ async def _read_registration(
 
 def _read_file(file: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     if file.suffix != ".json":
-        return read_yaml(file)
+        return read(file)
     try:
         tree = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from agent_runtime.agent import Agent
 from agent_runtime.config import McpServerConfig
-from agent_runtime.placeholders import masked_values
+from agent_runtime.masking import masked_values
 from discovery.client import RegistrationState, local_endpoint, own_endpoint, registered
 from discovery.contract import DEFAULT_INSTANCE_ID, Check, Links, ModelInfo, Registration, ToolInfo, is_loopback
 

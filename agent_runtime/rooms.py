@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from agent_runtime import allowance
@@ -15,7 +16,9 @@ from agent_runtime.dialects import DIALECTS
 from agent_runtime.engine import Engine
 from agent_runtime.errors import StartError
 from agent_runtime.loading import AgentFile
+from agent_runtime.masking import masked
 from agent_runtime.models import Model, model_for
+from agent_runtime.secret_book import Refreshing
 from agent_runtime.sessions import SessionStore, store_for
 from agent_runtime.sessions.retention import Retention
 from agent_runtime.telemetry import Telemetry
@@ -73,17 +76,25 @@ async def open_rooms(
         StartError: a part cannot be opened; the message says what the operator can do.
     """
     config = file.config
+    if telemetry:
+        file.book.counted = partial(telemetry.secrets_fetched_again, config.name)
+    await stack.enter_async_context(Refreshing(file.book, config.secrets.refresh_seconds))
     _log.info("%s: opening the model", config.name)
-    model = await stack.enter_async_context(given_model or model_for(config.model))
-    tools = [await stack.enter_async_context(tool_for(entry, file.folder, config)) for entry in config.tools]
-    toolsets = toolsets_for(config, file.folder, secrets=file.secrets)
+    model = await stack.enter_async_context(given_model or model_for(config.model, file.book))
+    tools = [
+        await stack.enter_async_context(tool_for(entry, file.folder, config, book=file.book, index=index))
+        for index, entry in enumerate(config.tools)
+    ]
+    toolsets = toolsets_for(config, file.folder, file.book)
     toolbox = Toolbox(tools, [await stack.enter_async_context(toolset) for toolset in toolsets])
     preset, chosen = PRESETS[config.agent_type], config.reasoning
     remembers = remembers_sessions(config)
     guarded = _guarded(config, tools)
     store: SessionStore | None = None
     if remembers or guarded:
-        store = await stack.enter_async_context(store_for(config.session.store.get_secret_value(), file.folder))
+        url = config.session.store.get_secret_value()
+        login = file.book.credential(("session", "store"), url)
+        store = await stack.enter_async_context(store_for(url, file.folder, login=login))
         await stack.enter_async_context(Retention(store, config.name, config.session.ttl_days))
     # The local model's calls are decoded under a grammar: asked for in text, it would make none.
     dialect = "native" if config.model.provider == "local" else chosen.dialect or preset.dialect
@@ -95,6 +106,7 @@ async def open_rooms(
         config.system_prompt,
         plans=preset.plan if chosen.plan is None else chosen.plan,
         guarded=guarded,
+        mask=lambda text: masked(text, file.secrets),
     )
     return Rooms(file, model, engine, toolbox, store, remembers, _answer_schema(file))
 

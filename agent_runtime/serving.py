@@ -15,6 +15,7 @@ from agent_runtime.config import ServerConfig
 from agent_runtime.errors import MyAgentError, StartError
 from agent_runtime.fleet import Fleet, Overrides
 from agent_runtime.loading import AgentFile
+from agent_runtime.logs import LOG_MASK
 from agent_runtime.telemetry import Telemetry
 from discovery.contract import is_loopback
 
@@ -145,4 +146,6 @@ def _print_ready(fleet: Fleet, host: str, port: int, *, shared: bool) -> None:
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
     for agent in fleet.agents:
         path = f"/{agent.config.name}" if shared else ""
-        print(f"{agent.config.name} answers at http://{shown}:{port}{path} with {agent.model_label}", flush=True)
+        print(
+            LOG_MASK(f"{agent.config.name} answers at http://{shown}:{port}{path} with {agent.model_label}"), flush=True
+        )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import time
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -35,10 +35,12 @@ _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 class Telemetry:
     """The instruments of one process, shared by its agents; each agent is a label.
 
-    `captures_content` puts what was said into spans too: for a laptop, not for customers' data.
+    `captures_content` puts what was said into spans too: for a laptop, not for customers' data. `mask` takes secrets
+    out of the name of a model.
     """
 
-    def __init__(self, *, captures_content: bool = False) -> None:
+    def __init__(self, *, captures_content: bool = False, mask: Callable[[str], str] = str) -> None:
+        self._mask = mask
         metrics: Any = importlib.import_module("prometheus_client")
         self._metrics = metrics
         self.registry: Any = metrics.CollectorRegistry()
@@ -58,6 +60,9 @@ class Telemetry:
         )  # fmt: skip
         self._tokens = metrics.Counter(
             "myagent_tokens", "Tokens as the provider counted them.", ["agent", "model", "type"], **named
+        )
+        self._refreshes = metrics.Counter(
+            "myagent_secret_refreshes", "Times that secrets were fetched again.", ["agent", "outcome"], **named
         )
         self._captures_content = captures_content
         self._tracer: Any = importlib.import_module("opentelemetry.trace").get_tracer("myagent")
@@ -114,6 +119,7 @@ class Telemetry:
 
     def model_replied(self, agent: str, model: str, outcome: str, seconds: float, usage: Usage) -> None:
         """One reply of a model, whole or broken off."""
+        model = self._mask(model)
         self._model_seconds.labels(agent, model, outcome).observe(seconds)
         attributes = _of_model(model)
         failed = {"error.type": outcome} if outcome not in {"ok", "cancelled"} else {}
@@ -123,8 +129,13 @@ class Telemetry:
             if tokens:
                 self._token_usage.record(tokens, {**attributes, "gen_ai.token.type": kind})
 
+    def secrets_fetched_again(self, agent: str, outcome: str) -> None:
+        """Because one was refused, or by the clock; `outcome` says what came of it."""
+        self._refreshes.labels(agent, outcome).inc()
+
     def model_span(self, model: str) -> Any:
         """A span around one reply, below the run's."""
+        model = self._mask(model)
         name = model.partition("/")[2] or model
         return self._tracer.start_span(f"chat {name}", context=_run_context.get(), attributes=_of_model(model))
 
@@ -243,25 +254,25 @@ class _ObservedModel(ModelAround):
 
 
 @contextmanager
-def traced(environment: Mapping[str, str]) -> Generator[Telemetry]:
+def traced(environment: Mapping[str, str], mask: Callable[[str], str] = str) -> Generator[Telemetry]:
     """The instruments of a process, and while the block runs a way for its spans and metrics to a collector.
 
     `OTEL_EXPORTER_OTLP_ENDPOINT` names the collector; what was said is traced only where
-    `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` is true.
+    `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` is true. `mask` takes secrets out of all that is traced.
 
     Raises:
         StartError: a collector is named and the `otel` extra is not installed.
     """
     captures = environment.get("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "").lower() == "true"
-    providers = _providers() if environment.get("OTEL_EXPORTER_OTLP_ENDPOINT") else []
+    providers = _providers(mask) if environment.get("OTEL_EXPORTER_OTLP_ENDPOINT") else []
     try:
-        yield Telemetry(captures_content=captures)
+        yield Telemetry(captures_content=captures, mask=mask)
     finally:
         for provider in providers:
             provider.shutdown()  # sends what is left, within its own time-out
 
 
-def _providers() -> list[Any]:
+def _providers(mask: Callable[[str], str]) -> list[Any]:
     """Of spans and of metrics; OTEL_SERVICE_NAME and its kind are read by the SDK itself."""
     try:
         tracing: Any = importlib.import_module("opentelemetry.sdk.trace")
@@ -270,10 +281,11 @@ def _providers() -> list[Any]:
         readers: Any = importlib.import_module("opentelemetry.sdk.metrics.export")
         spans: Any = importlib.import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
         metrics: Any = importlib.import_module("opentelemetry.exporter.otlp.proto.http.metric_exporter")
+        masking: Any = importlib.import_module("agent_runtime.masked_spans")
     except ModuleNotFoundError as error:
         raise StartError("OTEL_EXPORTER_OTLP_ENDPOINT needs an extra: pip install 'myagent[otel]'") from error
     tracers = tracing.TracerProvider()
-    tracers.add_span_processor(batches.BatchSpanProcessor(spans.OTLPSpanExporter()))
+    tracers.add_span_processor(batches.BatchSpanProcessor(masking.MaskedSpans(spans.OTLPSpanExporter(), mask)))
     importlib.import_module("opentelemetry.trace").set_tracer_provider(tracers)
     meters = metering.MeterProvider([readers.PeriodicExportingMetricReader(metrics.OTLPMetricExporter())])
     importlib.import_module("opentelemetry.metrics").set_meter_provider(meters)

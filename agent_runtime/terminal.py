@@ -10,6 +10,7 @@ from pathlib import Path
 
 from agent_runtime.agent import Agent
 from agent_runtime.errors import MyAgentError
+from agent_runtime.logs import LOG_MASK
 from agent_runtime.messages import Finished, Plan, Text, Thought, ToolCalled, ToolResult
 from agent_runtime.own_loop import OwnLoop
 
@@ -28,7 +29,7 @@ def converse(config: Path, message: str | None, session: str) -> int:
             try:
                 loop.run(_show(agent, asked, session))
             except MyAgentError as error:
-                print(f"myagent: {error}", file=sys.stderr)
+                print(LOG_MASK(f"myagent: {error}"), file=sys.stderr)
         return 0
     finally:
         loop.run(agent.aclose())

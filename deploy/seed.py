@@ -1,6 +1,7 @@
-"""Gives each agent of the local stack a database of its own and puts its secrets into the mocked Secrets Manager.
+"""Gives each agent of the local stack a database, its secrets in the mocked Secrets Manager, and a role to read them.
 
 Runs on every start of the stack: the mock forgets what it knew, and a password that was invented again is set again.
+Nothing of it stands in a file of the project: each agent finds the key to its role in a volume of its own.
 """
 
 from __future__ import annotations
@@ -10,23 +11,37 @@ import json
 import os
 import secrets
 import sys
+from pathlib import Path
+from typing import Any
 
 import aioboto3
 import asyncpg
+from botocore.exceptions import BotoCoreError, ClientError
+
+from agent_runtime.iam_policy import policy_for
 
 AGENTS = ("customer-service", "handbook")
+FILES, CREDENTIALS = Path("/agents"), Path("/aws")
+# Of another team, so that there is something that these agents may not read.
+FOREIGN = {"finance/agents/ledger": {"api_key": secrets.token_urlsafe(24)}}
 
 
 async def main() -> None:
     """Do it for every agent."""
-    session = aioboto3.Session(region_name=os.environ["AWS_REGION"])
-    async with session.client("secretsmanager") as manager:
+    region = os.environ["AWS_REGION"]
+    session = aioboto3.Session(region_name=region)
+    async with session.client("secretsmanager") as manager, session.client("iam") as iam:
+        for path, value in FOREIGN.items():
+            await put(manager, path, value)
         for agent in AGENTS:
             password = secrets.token_urlsafe(24)
             await give_database(agent.replace("-", "_"), password)
             await put(manager, f"myteam/{agent}/database", {"password": password})
             await put(manager, f"myteam/{agent}/model", {"api_key": os.environ.get("OPENAI_API_KEY", "")})
-            print(f"{agent}: database and secrets are ready", flush=True)
+            policy = policy_for([FILES / agent / "agent.compose.yaml"], region=region)
+            # In a volume that this service and the agent have, and nobody else.
+            (CREDENTIALS / agent / "config").write_text(await give_role(iam, agent, policy), encoding="utf-8")
+            print(f"{agent}: database, secrets and role are ready", flush=True)
 
 
 async def give_database(name: str, password: str) -> None:
@@ -44,7 +59,7 @@ async def give_database(name: str, password: str) -> None:
         await connection.close()
 
 
-async def put(manager: object, path: str, value: dict[str, str]) -> None:
+async def put(manager: Any, path: str, value: dict[str, str]) -> None:
     """Create the secret, or give it a new value."""
     try:
         await manager.create_secret(Name=path, SecretString=json.dumps(value))
@@ -52,7 +67,37 @@ async def put(manager: object, path: str, value: dict[str, str]) -> None:
         await manager.put_secret_value(SecretId=path, SecretString=json.dumps(value))
 
 
-try:
-    asyncio.run(main())
-except (OSError, asyncpg.PostgresError) as error:
-    sys.exit(f"seed: {error}")
+async def give_role(iam: Any, agent: str, policy: dict[str, Any]) -> str:
+    """A role with this policy, and a user that may take it and do nothing else: the AWS configuration with its key."""
+    login = f"{agent}-login"
+    try:
+        user = (await iam.create_user(UserName=login))["User"]["Arn"]
+    except iam.exceptions.EntityAlreadyExistsException:
+        user = (await iam.get_user(UserName=login))["User"]["Arn"]
+        for old in (await iam.list_access_keys(UserName=login))["AccessKeyMetadata"]:
+            await iam.delete_access_key(UserName=login, AccessKeyId=old["AccessKeyId"])
+    try:
+        trust = json.dumps(document("sts:AssumeRole", Principal={"AWS": user}))
+        role = (await iam.create_role(RoleName=agent, AssumeRolePolicyDocument=trust))["Role"]["Arn"]
+    except iam.exceptions.EntityAlreadyExistsException:
+        role = (await iam.get_role(RoleName=agent))["Role"]["Arn"]
+    await iam.put_role_policy(RoleName=agent, PolicyName="secrets", PolicyDocument=json.dumps(policy))
+    take = json.dumps(document("sts:AssumeRole", Resource=role))
+    await iam.put_user_policy(UserName=login, PolicyName="role", PolicyDocument=take)
+    key = (await iam.create_access_key(UserName=login))["AccessKey"]
+    return (
+        f"[default]\nrole_arn = {role}\nsource_profile = login\n\n"
+        f"[profile login]\naws_access_key_id = {key['AccessKeyId']}\naws_secret_access_key = {key['SecretAccessKey']}\n"
+    )
+
+
+def document(action: str, **what: Any) -> dict[str, Any]:
+    """A policy that allows one thing."""
+    return {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": action, **what}]}
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(main())
+    except (OSError, asyncpg.PostgresError, ClientError, BotoCoreError) as error:
+        sys.exit(f"seed: {error}")

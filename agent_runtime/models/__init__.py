@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 from agent_runtime.config import ModelConfig, ModelEndpoint
+from agent_runtime.credential import Credential
 from agent_runtime.models.base import Model
+from agent_runtime.secret_book import SecretBook
 
 __all__ = ["Model", "model_for"]
 
 
-def model_for(config: ModelConfig) -> Model:
-    """The model that the file names, not yet opened; with its fallbacks, if it has some."""
+def model_for(config: ModelConfig, book: SecretBook | None = None) -> Model:
+    """The model that the file names, not yet opened; with its fallbacks, if it has some.
+
+    With the file's secrets at hand, a key that is refused is fetched again.
+    """
     if not config.fallback:
-        return _one(config)
+        return _one(config, book)
     from agent_runtime.models.fallback import FallbackModel
 
-    return FallbackModel([_one(config), *(_one(other) for other in config.fallback)])
+    others = [_one(other, book, "fallback", index) for index, other in enumerate(config.fallback)]
+    return FallbackModel([_one(config, book), *others])
 
 
-def _one(config: ModelEndpoint) -> Model:
+def _one(config: ModelEndpoint, book: SecretBook | None, *place: str | int) -> Model:
     if config.provider == "local":
         from agent_runtime.models.local import BUILT_IN, LocalModel
 
         return LocalModel(config.name or BUILT_IN, parameters=config.parameters, timeout_seconds=config.timeout_seconds)
+    plain = config.api_key.get_secret_value() if config.api_key else None
+    key = book.credential(("model", *place, "api_key"), plain) if book else Credential(plain)
     if config.provider == "azure_openai":
         from agent_runtime.models.azure_deployment import AzureDeployment
 
-        return AzureDeployment(config)
+        return AzureDeployment(config, key)
     from agent_runtime.models.openai_compatible import OpenAICompatible
 
-    return OpenAICompatible(config)
+    return OpenAICompatible(config, key)

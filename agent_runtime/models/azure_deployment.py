@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from agent_runtime.config import ModelEndpoint
+from agent_runtime.credential import Credential
 from agent_runtime.errors import ModelError, StartError
 from agent_runtime.models.openai_compatible import OpenAICompatible
 
@@ -19,15 +20,13 @@ class AzureDeployment(OpenAICompatible):
 
     _schema_beside_tools = True
 
-    def __init__(self, config: ModelEndpoint) -> None:
-        super().__init__(config)
+    def __init__(self, config: ModelEndpoint, key: Credential[str | None]) -> None:
+        super().__init__(config, key)
         self._name = config.deployment or ""
 
     async def _connected(self) -> Any:
-        key = self._config.api_key
-        who: dict[str, Any] = (
-            {"api_key": key.get_secret_value()} if key else {"azure_ad_token_provider": await self._signed_in()}
-        )
+        key = self._key.value
+        who: dict[str, Any] = {"api_key": key} if key else {"azure_ad_token_provider": await self._signed_in()}
         return self._sdk.AsyncAzureOpenAI(
             azure_endpoint=self._config.endpoint,
             azure_deployment=self._name,

@@ -14,9 +14,12 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from agent_runtime.config import ModelEndpoint
+from agent_runtime.credential import Credential
 from agent_runtime.messages import Message, ModelChunk, ToolSpec
 from agent_runtime.models.openai_faults import is_hard_quota, translated
 from agent_runtime.models.openai_wire import StreamedReply, wire_message, wire_schema, wire_tools
+
+_NO_KEY = "none"  # Ollama and its kind need no key, but the client needs some text for its header
 
 
 class OpenAICompatible:
@@ -25,8 +28,9 @@ class OpenAICompatible:
     # Ollama, vLLM and llama.cpp decode a whole reply under a schema: with one, their models cannot call a tool.
     _schema_beside_tools = False
 
-    def __init__(self, config: ModelEndpoint) -> None:
+    def __init__(self, config: ModelEndpoint, key: Credential[str | None]) -> None:
         self._config = config
+        self._key = key
         self._name = config.name or ""
         self._schema_beside_tools = self._schema_beside_tools or config.endpoint is None  # OpenAI's own
         self._stack = AsyncExitStack()
@@ -54,8 +58,7 @@ class OpenAICompatible:
     async def _connected(self) -> Any:
         """The official client for this endpoint; it sends nothing yet."""
         return self._sdk.AsyncOpenAI(
-            # Ollama and its kind need no key, but the client needs some text for its header.
-            api_key=self._config.api_key.get_secret_value() if self._config.api_key else "none",
+            api_key=self._key.value or _NO_KEY,
             base_url=self._config.endpoint or "https://api.openai.com/v1",
             **self._transport(),
         )
@@ -80,17 +83,32 @@ class OpenAICompatible:
         body = self._body(messages, tools, stop, schema)
         reply = StreamedReply()
         try:
-            stream = await self._client.post(
-                "/chat/completions", body=body, cast_to=object, stream=True, stream_cls=self._sdk.AsyncStream[object]
-            )
-            async with stream:
+            async with await self._asked(body) as stream:
                 async for chunk in stream:
                     if text := reply.add(chunk):
                         yield text
         except (self._sdk.OpenAIError, importlib.import_module("httpx2").HTTPError, json.JSONDecodeError) as error:
-            raise translated(error, self._name, self._config) from error
+            raise translated(error, self._name, self._config, self._key.value) from error
         for chunk in reply.end():
             yield chunk
+
+    async def _asked(self, body: Mapping[str, Any]) -> Any:
+        """The stream of a reply. A key that is refused may have been rotated: with a newer one, it is asked again."""
+        key = self._key.value
+        try:
+            return await self._posted(body, key)
+        except self._sdk.APIStatusError as error:
+            newer = await self._key.renewed(key) if error.status_code in {401, 403} else None
+            if newer is None:
+                raise
+        return await self._posted(body, newer)
+
+    async def _posted(self, body: Mapping[str, Any], key: str | None) -> Any:
+        if key:
+            self._client.api_key = key
+        return await self._client.post(
+            "/chat/completions", body=body, cast_to=object, stream=True, stream_cls=self._sdk.AsyncStream[object]
+        )
 
     def _body(
         self,

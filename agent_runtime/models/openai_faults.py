@@ -7,7 +7,7 @@ import re
 
 from agent_runtime.config import ModelEndpoint
 from agent_runtime.errors import ModelError
-from agent_runtime.placeholders import masked
+from agent_runtime.masking import masked
 
 # Providers agree on no code for a conversation that is too long, so their words are read too.
 _OVERFLOW = re.compile(
@@ -23,8 +23,8 @@ _HARD_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 _OUT_OF_QUOTA = re.compile(r"out of call volume quota|exceeded your current quota", re.IGNORECASE)
 
 
-def translated(error: Exception, model: str, config: ModelEndpoint) -> ModelError:
-    """A foreign error as the ModelError whose fault says whose turn it is."""
+def translated(error: Exception, model: str, config: ModelEndpoint, key: str | None) -> ModelError:
+    """A foreign error as the ModelError whose fault says whose turn it is; without the key, which it may quote."""
     sdk, http = importlib.import_module("openai"), importlib.import_module("httpx2")
     match error:
         case sdk.APITimeoutError():
@@ -38,7 +38,7 @@ def translated(error: Exception, model: str, config: ModelEndpoint) -> ModelErro
         case sdk.APIConnectionError():
             return ModelError(f"the connection to the model {model} broke: {_one_line(error.__cause__ or error)}")
         case sdk.APIError():
-            return _refused(error, model, config)
+            return _refused(error, model, config, key)
         case _:
             return ModelError(f"the model {model} sent something that cannot be read: {type(error).__name__}")
 
@@ -48,7 +48,7 @@ def is_hard_quota(text: str) -> bool:
     return any(code in text for code in _HARD_QUOTA) or _OUT_OF_QUOTA.search(text) is not None
 
 
-def _refused(error: Exception, model: str, config: ModelEndpoint) -> ModelError:
+def _refused(error: Exception, model: str, config: ModelEndpoint, key: str | None) -> ModelError:
     code, message = getattr(error, "code", None), str(getattr(error, "message", error))
     status: int | None = getattr(error, "status_code", None)  # none: said in the middle of a stream
     if code == "context_length_exceeded" or (status not in {401, 403, 404, 429} and _OVERFLOW.search(message)):
@@ -71,8 +71,8 @@ def _refused(error: Exception, model: str, config: ModelEndpoint) -> ModelError:
         case 429:
             return ModelError(f"the model {model} is rate limited", fault="rate_limited")
         case _:
-            key = config.api_key.get_secret_value() if config.api_key else ""
-            return ModelError(f"the model {model} failed: {masked(_one_line(message), [key] if key else [])}")
+            # masked before it is cut: a part of a key would not be known again
+            return ModelError(f"the model {model} failed: {_one_line(masked(message, [key] if key else []))}")
 
 
 def _one_line(text: object) -> str:

@@ -12,7 +12,7 @@ __all__ = ["SecretSource", "source_for"]
 
 
 def source_for(specification: str, environment: Mapping[str, str]) -> SecretSource:
-    """The source that `MYAGENT_SECRETS` names: `aws`, or `yaml:` and the path of a file.
+    """The source that `MYAGENT_SECRETS` names: `aws`, `file:` and a folder, or `yaml:` and the path of a file.
 
     Raises:
         StartError: the specification names no source, or its extra is not installed.
@@ -28,8 +28,14 @@ def source_for(specification: str, environment: Mapping[str, str]) -> SecretSour
             ) from error
         # the Python SDK reads AWS_DEFAULT_REGION only; AWS_REGION is what every other SDK and container sets
         return AwsSecretsManager(environment.get("AWS_REGION"))
+    if kind == "file":
+        from agent_runtime.secret_sources.files import FolderOfFiles
+
+        return FolderOfFiles(Path(place or "/run/secrets"))
     if kind == "yaml" and place:
         from agent_runtime.secret_sources.local_yaml import LocalYaml
 
         return LocalYaml(Path(place))
-    raise StartError(f"MYAGENT_SECRETS={specification} names no secret source; use aws or yaml:secrets.local.yaml")
+    raise StartError(
+        f"MYAGENT_SECRETS={specification} names no secret source; use aws, file:/run/secrets or yaml:secrets.local.yaml"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any, cast
 
@@ -10,59 +11,104 @@ import aioboto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, NoCredentialsError, NoRegionError
 
-from agent_runtime.placeholders import SecretNotAvailable
+from agent_runtime.placeholders import Fetched, SecretNotAvailable
 
+BATCH = 20  # the most that the service gives at once
+
+_NOT_ACCEPTED = "AWS does not accept the credentials that the SDK's chain found"
 _REASONS = {
     "ResourceNotFoundException": "not found",
     "AccessDeniedException": "access denied",
     "AccessDenied": "access denied",
     "InvalidRequestException": "marked as deleted",
     "DecryptionFailure": "its KMS key refused to decrypt it",
+    "ThrottlingException": "AWS is asked too often",
+    "UnrecognizedClientException": _NOT_ACCEPTED,
+    "InvalidClientTokenId": _NOT_ACCEPTED,
+    "InvalidSignatureException": _NOT_ACCEPTED,
+    "SignatureDoesNotMatch": _NOT_ACCEPTED,
+    "ExpiredTokenException": "the AWS credentials have expired",
+    "ExpiredToken": "the AWS credentials have expired",
 }
 
 
 class AwsSecretsManager:
-    """Reads current values. `region` None leaves the choice to the SDK, which itself honours `AWS_ENDPOINT_URL`."""
+    """Reads current values. `region` None leaves the choice to the SDK, which itself honours `AWS_ENDPOINT_URL`.
+
+    Opening it raises SecretNotAvailable where the SDK's settings are of no use.
+    """
 
     def __init__(self, region: str | None = None) -> None:
         self._region = region
         self._stack = AsyncExitStack()
-        self._opening = asyncio.Lock()
         self._client: Any = None
 
     async def __aenter__(self) -> AwsSecretsManager:
+        # Two attempts end within the resolver's own time limit, so that each secret gets a reason of its own.
+        config = Config(connect_timeout=2, read_timeout=4, retries={"max_attempts": 2, "mode": "standard"})
+        session: Any = aioboto3.Session(region_name=self._region)
+        try:
+            self._client = await self._stack.enter_async_context(session.client("secretsmanager", config=config))
+        except (BotoCoreError, ValueError) as error:  # botocore says ValueError of an endpoint that is no URL
+            raise _reason(error) from None
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self._stack.aclose()
 
-    async def fetch(self, path: str) -> str:
-        try:
-            client = await self._opened()
-            answer: Any = await client.get_secret_value(SecretId=path)
-        except ClientError as error:
-            response = cast("dict[str, Any]", error.response)
-            code: str = response.get("Error", {}).get("Code", "an error without a code")
-            raise SecretNotAvailable(_REASONS.get(code, f"AWS answered {code}")) from None
-        except NoRegionError:
-            raise SecretNotAvailable("no AWS region is set; set AWS_REGION") from None
-        except NoCredentialsError:
-            raise SecretNotAvailable("no AWS credentials were found by the SDK's chain") from None
-        except EndpointConnectionError as error:
-            raise SecretNotAvailable(f"AWS Secrets Manager cannot be reached: {error}") from None
-        except (BotoCoreError, ValueError) as error:  # botocore says ValueError of an endpoint that is no URL
-            raise SecretNotAvailable(f"AWS Secrets Manager: {error}") from None
-        if "SecretString" in answer:
-            return cast("str", answer["SecretString"])
-        try:
-            return cast("bytes", answer["SecretBinary"]).decode()
-        except UnicodeDecodeError:
-            raise SecretNotAvailable("is binary and not UTF-8 text") from None
+    async def fetch(self, paths: Sequence[str]) -> Fetched:
+        if len(paths) == 1:
+            return {paths[0]: await self._one(paths[0])}
+        batches = [paths[first : first + BATCH] for first in range(0, len(paths), BATCH)]
+        answers = await asyncio.gather(*(self._batch(batch) for batch in batches))
+        return {path: text for answer in answers for path, text in answer.items()}
 
-    async def _opened(self) -> Any:
-        async with self._opening:
-            if self._client is None:
-                config = Config(connect_timeout=3, read_timeout=5, retries={"max_attempts": 2, "mode": "standard"})
-                session: Any = aioboto3.Session(region_name=self._region)
-                self._client = await self._stack.enter_async_context(session.client("secretsmanager", config=config))
-            return self._client
+    async def _batch(self, paths: Sequence[str]) -> Fetched:
+        """Many at once; those that the answer leaves out, and all where batches are denied, one by one."""
+        found: dict[str, str | SecretNotAvailable] = {}
+        try:
+            answer: Any = await self._client.batch_get_secret_value(SecretIdList=list(paths))
+        except ClientError:
+            answer = {}  # often a policy that allows each secret, but no batches
+        except (BotoCoreError, ValueError) as error:
+            return dict.fromkeys(paths, _reason(error))
+        for secret in answer.get("SecretValues", ()):
+            found |= {name: _text(secret) for name in (secret["Name"], secret["ARN"])}
+        for failure in answer.get("Errors", ()):
+            found[failure["SecretId"]] = _said(failure["ErrorCode"])
+        missing = [path for path in paths if path not in found]
+        return found | dict(zip(missing, await asyncio.gather(*map(self._one, missing)), strict=True))
+
+    async def _one(self, path: str) -> str | SecretNotAvailable:
+        try:
+            return _text(await self._client.get_secret_value(SecretId=path))
+        except (ClientError, BotoCoreError, ValueError) as error:
+            return _reason(error)
+
+
+def _text(secret: Any) -> str | SecretNotAvailable:
+    if "SecretString" in secret:
+        return cast("str", secret["SecretString"])
+    try:
+        return cast("bytes", secret["SecretBinary"]).decode()
+    except UnicodeDecodeError:
+        return SecretNotAvailable("is binary and not UTF-8 text")
+
+
+def _reason(error: Exception) -> SecretNotAvailable:
+    match error:
+        case ClientError():
+            response = cast("dict[str, Any]", cast("Any", error).response)
+            return _said(response.get("Error", {}).get("Code", "an error without a code"))
+        case NoRegionError():
+            return SecretNotAvailable("no AWS region is set; set AWS_REGION")
+        case NoCredentialsError():
+            return SecretNotAvailable("no AWS credentials were found by the SDK's chain")
+        case EndpointConnectionError():
+            return SecretNotAvailable(f"AWS Secrets Manager cannot be reached: {error}")
+        case _:
+            return SecretNotAvailable(f"AWS Secrets Manager: {error}")
+
+
+def _said(code: str) -> SecretNotAvailable:
+    return SecretNotAvailable(_REASONS.get(code, f"AWS answered {code}"))

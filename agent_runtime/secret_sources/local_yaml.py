@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
 
-from agent_runtime.placeholders import SecretNotAvailable
+from agent_runtime.placeholders import Fetched, SecretNotAvailable
 
 
 class LocalYaml:
@@ -18,21 +19,20 @@ class LocalYaml:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._read: asyncio.Task[dict[str, Any]] | None = None
 
     async def __aenter__(self) -> LocalYaml:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        self._read = None
+        return None
 
-    async def fetch(self, path: str) -> str:
-        if self._read is None:  # one read serves all who ask at once
-            self._read = asyncio.create_task(asyncio.to_thread(self._load))
-        values = await asyncio.shield(self._read)
-        value = values.get(path)
+    async def fetch(self, paths: Sequence[str]) -> Fetched:
+        values = await asyncio.to_thread(self._load)
+        return {path: self._text(values.get(path)) for path in paths}
+
+    def _text(self, value: Any) -> str | SecretNotAvailable:
         if value is None:
-            raise SecretNotAvailable(f"not found in {self._file}")
+            return SecretNotAvailable(f"not found in {self._file}")
         return value if isinstance(value, str) else json.dumps(value, default=str)
 
     def _load(self) -> dict[str, Any]:

@@ -30,8 +30,8 @@ from starlette.types import Receive, Scope, Send
 
 from agent_runtime.agent import Agent
 from agent_runtime.errors import CallerError, MyAgentError
+from agent_runtime.masking import masked
 from agent_runtime.messages import Finished, StopReason, Text
-from agent_runtime.placeholders import masked
 from agent_runtime.runs import Failed, Run, RunEvent, Runs
 from agent_runtime.server.agent_card import card_of
 from agent_runtime.server.deps import caller_of, owner_of, problem_of

@@ -16,7 +16,7 @@ from a2a.types.a2a_pb2 import (
 )
 
 from agent_runtime.agent import Agent
-from agent_runtime.placeholders import masked
+from agent_runtime.masking import masked
 from agent_runtime.registration import advertised_endpoint
 
 PROTOCOL_VERSIONS = ("1.0", "0.3")

@@ -27,8 +27,8 @@ from agent_runtime.errors import (
     UnknownApproval,
     UnknownRun,
 )
+from agent_runtime.masking import masked
 from agent_runtime.messages import RunResult
-from agent_runtime.placeholders import masked
 from agent_runtime.runs import Run, Runs
 from agent_runtime.server.openai_errors import PATHS, Unsupported, openai_error, param_of
 

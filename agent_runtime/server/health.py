@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse
 
-from agent_runtime.placeholders import masked
+from agent_runtime.masking import masked_values
 from agent_runtime.server.deps import CurrentAgent
 from discovery.client import RegistrationState
 
@@ -31,7 +31,7 @@ async def readyz(agent: CurrentAgent) -> dict[str, str]:
 async def health(request: Request, agent: CurrentAgent) -> dict[str, Any]:
     """Who answers here and how its parts are; discovery being away does not make the agent unwell."""
     config = agent.config
-    return {
+    shown = {
         "status": "degraded" if agent.is_degraded else "up",
         "name": config.name,
         "version": config.version,
@@ -40,17 +40,18 @@ async def health(request: Request, agent: CurrentAgent) -> dict[str, Any]:
         "answering": agent.answering,
         "tools": [tool.spec.name for tool in agent.tools],
         "checks": [asdict(check) for check in agent.checks],
-        "discovery": _registration(request.state.registration, agent.secrets),
+        "discovery": _registration(request.state.registration),
     }
+    return masked_values(shown, agent.secrets)
 
 
-def _registration(state: RegistrationState | None, secrets: frozenset[str]) -> dict[str, Any]:
+def _registration(state: RegistrationState | None) -> dict[str, Any]:
     if state is None:
         return {"registered": False, "reason": "no registry is named"}
     return {
         "registered": state.registered,
         "last_success": state.last_success,
-        "reason": masked(state.last_error, secrets) if state.last_error else None,
+        "reason": state.last_error,
     }
 
 

@@ -24,8 +24,8 @@ from starlette.types import Receive, Scope, Send
 
 from agent_runtime.agent import Agent
 from agent_runtime.errors import CallerError, MyAgentError
+from agent_runtime.masking import masked
 from agent_runtime.messages import Finished, Plan, ToolCalled
-from agent_runtime.placeholders import masked
 from agent_runtime.runs import Failed, Run, RunEvent
 from agent_runtime.server.deps import MAX_BODY_BYTES, caller_of, owner_of, problem_of, runs_of
 from discovery.contract import is_loopback

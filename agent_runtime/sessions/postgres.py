@@ -7,10 +7,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-import asyncpg
-
+from agent_runtime.credential import Credential
 from agent_runtime.errors import StartError, StoreError
 from agent_runtime.messages import Message
+from agent_runtime.postgres_login import PostgresLogin
 from agent_runtime.sessions import schema
 from agent_runtime.sessions.base import (
     TITLE_CHARACTERS,
@@ -37,20 +37,19 @@ def _sql(text: str) -> str:
 
 
 class PostgresSessions:
-    """A small pool; a connection that was lost is replaced by the pool at its next use."""
+    """The conversations of the database at an address."""
 
-    def __init__(self, url: str, *, wait_seconds: float = WAIT_SECONDS) -> None:
-        self._url = url
+    def __init__(self, url: Credential[str], *, wait_seconds: float = WAIT_SECONDS) -> None:
+        self._login = PostgresLogin(url)
         self._turns = Turns(wait_seconds)
-        self._locks = AdvisoryLocks(url)
+        self._locks = AdvisoryLocks(self._login)
         self._held: dict[SessionKey, Any] = {}
         self._stack = AsyncExitStack()
         self._pool: Any
 
     async def __aenter__(self) -> PostgresSessions:
         try:
-            pool: Any = asyncpg.create_pool(self._url, min_size=1, max_size=10, timeout=5, command_timeout=30)  # pyright: ignore[reportUnknownMemberType]
-            self._pool = await self._stack.enter_async_context(pool)
+            self._pool = await self._stack.enter_async_context(self._login.pool(max_size=10, command_timeout=30))
             self._stack.push_async_callback(self._locks.close)
             async with self._pool.acquire() as connection, connection.transaction():
                 await connection.execute("SELECT pg_advisory_xact_lock($1)", _SCHEMA_LOCK)

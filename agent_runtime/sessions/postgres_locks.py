@@ -14,6 +14,7 @@ from typing import Any
 
 import asyncpg
 
+from agent_runtime.postgres_login import PostgresLogin
 from agent_runtime.sessions.turns import busy
 
 # A connection that the server cut can show as an "internal" error of the client.
@@ -27,8 +28,8 @@ _NUMBER = "hashtextextended($1, 1)"  # 0 is the number that a turn's append lock
 class AdvisoryLocks:
     """Named locks; within one process, a name must be asked for once at a time."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, login: PostgresLogin) -> None:
+        self._login = login
         self._shared: Any = None
         self._using = asyncio.Lock()
         self._waiting = asyncio.Semaphore(_WAITING)
@@ -63,7 +64,7 @@ class AdvisoryLocks:
         """The shared connection, if the lock was free."""
         async with self._using:
             if self._shared is None or self._shared.is_closed():
-                self._shared = await self._connected()
+                self._shared = await self._login.connect(timeout=5)
             question = f"SELECT pg_try_advisory_lock({_NUMBER})"
             return self._shared if await self._shared.fetchval(question, name, timeout=_COMMAND_SECONDS) else None
 
@@ -90,7 +91,7 @@ class AdvisoryLocks:
             try:
                 async with waiting:
                     await stack.enter_async_context(self._waiting)
-                    connection = await self._connected()
+                    connection = await self._login.connect(timeout=5)
                     stack.push_async_callback(_closed, connection)
                     await connection.execute(f"SELECT pg_advisory_lock({_NUMBER})", name)
             except TimeoutError:
@@ -98,10 +99,6 @@ class AdvisoryLocks:
                     raise busy() from None
                 raise
             yield connection
-
-    async def _connected(self) -> Any:
-        connect: Any = asyncpg.connect  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        return await connect(self._url, timeout=5)
 
 
 async def _closed(connection: Any) -> None:

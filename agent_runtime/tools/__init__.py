@@ -12,27 +12,39 @@ from agent_runtime.config import (
     RemoteAgentToolConfig,
     ToolConfig,
 )
+from agent_runtime.credential import Credential
 from agent_runtime.errors import StartError
+from agent_runtime.secret_book import SecretBook
 from agent_runtime.tools.base import Tool, Toolset
 from agent_runtime.tools.vector_index import VectorIndex
 
 __all__ = ["Tool", "Toolset", "tool_for", "toolsets_for"]
 
 
-def tool_for(entry: ToolConfig, folder: Path, config: AgentConfig | None = None) -> Tool:
+def tool_for(
+    entry: ToolConfig,
+    folder: Path,
+    config: AgentConfig | None = None,
+    *,
+    book: SecretBook | None = None,
+    index: int = 0,
+) -> Tool:
     """The tool that an entry of `tools:` describes, not yet opened; paths are relative to `folder`.
 
-    `config` is the whole file, for what a tool needs of its other sections.
+    `config` is the whole file, for what a tool needs of its other sections; `book` has the file's secrets, and
+    `index` is where in `tools:` the entry stands.
     """
     if isinstance(entry, RemoteAgentToolConfig):
         from agent_runtime.tools.remote_agent import RemoteAgent
 
-        return RemoteAgent(entry, config.discovery if config else DiscoveryConfig())
+        plain = entry.api_key.get_secret_value() if entry.api_key else None
+        key = book.credential(("tools", index, "api_key"), plain) if book else Credential(plain)
+        return RemoteAgent(entry, config.discovery if config else DiscoveryConfig(), key)
     if isinstance(entry, ContextToolConfig):
         from agent_runtime.tools.vector_context import VectorContext
 
-        index = _pgvector(entry.context, config) if entry.context.index == "pgvector" else None
-        return VectorContext(entry.context, folder, direct=entry.answer == "direct", index=index)
+        table = _pgvector(entry.context, config, book) if entry.context.index == "pgvector" else None
+        return VectorContext(entry.context, folder, direct=entry.answer == "direct", index=table)
     from agent_runtime.tools.functions import FunctionTool, import_function
 
     if isinstance(entry, str):
@@ -45,16 +57,16 @@ def tool_for(entry: ToolConfig, folder: Path, config: AgentConfig | None = None)
     )
 
 
-def toolsets_for(config: AgentConfig, folder: Path, *, secrets: frozenset[str] = frozenset()) -> list[Toolset]:
-    """The toolsets that an agent file asks for, not yet opened; `secrets` are masked in what they report."""
+def toolsets_for(config: AgentConfig, folder: Path, book: SecretBook) -> list[Toolset]:
+    """The toolsets that an agent file asks for, not yet opened; its secrets are masked in what they report."""
     if not config.mcp_servers:
         return []
     from agent_runtime.tools.mcp_server import McpServers
 
-    return [McpServers(config.mcp_servers, folder, secrets=secrets)]
+    return [McpServers(config.mcp_servers, folder, book)]
 
 
-def _pgvector(context: ContextConfig, config: AgentConfig | None) -> VectorIndex:
+def _pgvector(context: ContextConfig, config: AgentConfig | None, book: SecretBook | None) -> VectorIndex:
     url = config.session.store.get_secret_value() if config else ""
     if config is None or not url.startswith(("postgresql://", "postgres://")):
         raise StartError("index: pgvector needs a session.store in Postgres (postgresql://…)")
@@ -62,4 +74,5 @@ def _pgvector(context: ContextConfig, config: AgentConfig | None) -> VectorIndex
         from agent_runtime.tools.pgvector_index import PgVectorIndex
     except ModuleNotFoundError as error:
         raise StartError("index: pgvector needs an extra: pip install 'myagent[postgres]'") from error
-    return PgVectorIndex(url, f"{config.name}/{context.name}")
+    login = book.credential(("session", "store"), url) if book else Credential(url)
+    return PgVectorIndex(login, f"{config.name}/{context.name}")

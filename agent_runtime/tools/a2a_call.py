@@ -30,6 +30,7 @@ from a2a.types.a2a_pb2 import (
 from google.protobuf.json_format import MessageToDict
 
 from agent_runtime.allowance import Allowance
+from agent_runtime.credential import Credential
 from agent_runtime.messages import Usage
 from discovery.contract import AgentRecord, is_loopback
 
@@ -89,10 +90,26 @@ class Answer:
             self.said = _text(status.message)
 
 
+class _Renewing(httpx.Auth):
+    """Sends a request again whose key was refused, where that has been rotated meanwhile."""
+
+    def __init__(self, key: Credential[str | None]) -> None:
+        self._key = key
+
+    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        key = self._key.value
+        response = yield request
+        if response.status_code not in {401, 403} or request.headers.get("authorization") != f"Bearer {key}":
+            return
+        if newer := await self._key.renewed(key):
+            request.headers["authorization"] = f"Bearer {newer}"
+            yield request
+
+
 class A2ACaller:
     """Asks agents with one key; keeps its connections until it is closed."""
 
-    def __init__(self, api_key: str | None) -> None:
+    def __init__(self, api_key: Credential[str | None]) -> None:
         self._api_key = api_key
         self._clients: dict[bool, httpx.AsyncClient] = {}
 
@@ -111,7 +128,8 @@ class A2ACaller:
         """
         http = self._http(record.endpoint)
         client = ClientFactory(ClientConfig(httpx_client=http)).create(await _card(http, record))
-        headers = left.headers() | ({"authorization": f"Bearer {self._api_key}"} if self._api_key else {})
+        key = self._api_key.value
+        headers = left.headers() | ({"authorization": f"Bearer {key}"} if key else {})
         context = ClientCallContext(service_parameters=headers, timeout=left.seconds())
         request = SendMessageRequest(message=new_text_message(message, role=Role.ROLE_USER))
         answer = Answer()
@@ -133,7 +151,7 @@ class A2ACaller:
         if local not in self._clients:
             # A proxy cannot reach this machine's loopback.
             self._clients[local] = httpx.AsyncClient(
-                timeout=httpx.Timeout(None, connect=CONNECT_SECONDS), trust_env=not local
+                timeout=httpx.Timeout(None, connect=CONNECT_SECONDS), trust_env=not local, auth=_Renewing(self._api_key)
             )
         return self._clients[local]
 

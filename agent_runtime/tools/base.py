@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -116,10 +116,11 @@ def parse_arguments(call: ToolCall) -> dict[str, Any]:
     return cast("dict[str, Any]", arguments)
 
 
-async def run_tool(tools: Mapping[str, Tool], call: ToolCall) -> ToolResult:
-    """Run one call; never raises but for cancellation."""
+async def run_tool(tools: Mapping[str, Tool], call: ToolCall, mask: Callable[[str], str] = str) -> ToolResult:
+    """Run one call; never raises but for cancellation. `mask` takes secrets out of what an error says."""
     started = time.monotonic()
     content, is_error = await _outcome(tools, call)
+    content = mask(content) if is_error else content
     if len(content) > MAX_RESULT_CHARACTERS:
         content = content[:MAX_RESULT_CHARACTERS] + f"\n… cut: the result has {len(content)} characters."
     return ToolResult(call.id, call.name, content, is_error, round((time.monotonic() - started) * 1000))

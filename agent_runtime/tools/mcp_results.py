@@ -52,7 +52,7 @@ def _size(base64_text: str) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """Why a server could not be reached, in one line and without its address, which may hold a key."""
+    """Why a server could not be reached, in one line that may be long, without its address, which may hold a key."""
     while isinstance(error, BaseExceptionGroup):
         error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
     if isinstance(error, FileNotFoundError | PermissionError | NotADirectoryError):
@@ -61,8 +61,7 @@ def reason_of(error: BaseException) -> str:
         return f"it cannot be reached ({type(error).__name__})"
     if isinstance(error, MCPError) and error.code == CONNECTION_CLOSED:
         return "it closed the connection"
-    message = " ".join(str(error).split())[:300]
-    return message or type(error).__name__
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def schema_of(schema: dict[str, Any]) -> dict[str, Any]:

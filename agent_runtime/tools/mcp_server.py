@@ -14,7 +14,7 @@ import random
 import re
 import sys
 from collections import Counter
-from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from agent_runtime.config import McpServerConfig
 from agent_runtime.errors import StartError, ToolError
+from agent_runtime.masking import masked
 from agent_runtime.messages import ToolSpec
-from agent_runtime.placeholders import masked
+from agent_runtime.secret_book import SecretBook
 from agent_runtime.tools.base import Check
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ CHECK_SECONDS = 30.0  # how often a server that nobody calls is asked whether it
 CLOSE_SECONDS = 10.0
 LONGEST_BACKOFF_SECONDS = 60.0
 _MAX_PAGES = 100
+_LONGEST_REASON = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +64,8 @@ class McpTool:
 class McpServers:
     """The tools of all servers that an agent file names."""
 
-    def __init__(
-        self, configs: Mapping[str, McpServerConfig], folder: Path, *, secrets: Iterable[str] = frozenset()
-    ) -> None:
-        self._servers = [_Server(name, config, folder, secrets) for name, config in configs.items()]
+    def __init__(self, configs: Mapping[str, McpServerConfig], folder: Path, book: SecretBook) -> None:
+        self._servers = [_Server(name, config, folder, book) for name, config in configs.items()]
 
     async def __aenter__(self) -> McpServers:
         try:
@@ -110,12 +110,15 @@ class McpServers:
 class _Server:
     """One server: its connection, the task that owns it, and the tools it had when it was last there."""
 
-    def __init__(self, name: str, config: McpServerConfig, folder: Path, secrets: Iterable[str]) -> None:
+    def __init__(self, name: str, config: McpServerConfig, folder: Path, book: SecretBook) -> None:
         self.name = name
         self.tools: tuple[McpTool, ...] = ()
         self._config = config
         self._folder = folder
-        self._secrets = secrets
+        self._book = book
+        kind, given = ("headers", config.headers) if config.url else ("env", config.env)
+        plain = {key: value.get_secret_value() for key, value in given.items()}
+        self._settings = book.credential(("mcp_servers", name, kind), plain)
         self._client: Client | None = None
         self._was_up = False
         self._reason = "it has not answered yet"
@@ -183,7 +186,7 @@ class _Server:
 
         failures = 0
         while not self._stopping.is_set():
-            link = Link(self.name, self._config, self._folder, self._doubt.set)
+            link = Link(self.name, self._config, self._folder, self._settings, self._doubt.set)
             began = asyncio.get_running_loop().time()
             try:
                 async with _bounded(link.client(), self._config.timeout_seconds) as client:
@@ -255,8 +258,8 @@ class _Server:
         self._tried.set()
 
     def _masked(self, text: str) -> str:
-        values = {value.get_secret_value() for value in (*self._config.env.values(), *self._config.headers.values())}
-        return masked(text, {*self._secrets, *(value for value in values if len(value) > 3)})
+        # masked before it is cut: a part of a key would not be known again
+        return masked(text, {*self._book.values, *self._settings.value.values()})[:_LONGEST_REASON]
 
 
 async def _until(event: asyncio.Event, seconds: float) -> bool:

@@ -22,12 +22,14 @@ from mcp.shared._stream_protocols import ReadStream, WriteStream
 from mcp.shared.message import SessionMessage
 
 from agent_runtime.config import McpServerConfig
+from agent_runtime.credential import Credential
 
 _log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 5.0
 _MAX_COMPLAINT_BYTES = 2000
 
+Settings = Credential[dict[str, str]]
 Read = ReadStream[SessionMessage | Exception]
 Streams = tuple[Read, WriteStream[SessionMessage]]
 
@@ -35,10 +37,13 @@ Streams = tuple[Read, WriteStream[SessionMessage]]
 class Link:
     """The way to one server, and what it said besides the protocol: for the reason it is down."""
 
-    def __init__(self, name: str, config: McpServerConfig, folder: Path, on_end: Callable[[], None]) -> None:
+    def __init__(
+        self, name: str, config: McpServerConfig, folder: Path, settings: Settings, on_end: Callable[[], None]
+    ) -> None:
         self._name = name
         self._config = config
         self._folder = folder
+        self._settings = settings  # the headers of an address, the environment of a program
         self._on_end = on_end
         self._complaint = ""
 
@@ -58,7 +63,7 @@ class Link:
         assert config.url is not None
         async with (
             httpx2.AsyncClient(
-                headers={name: value.get_secret_value() for name, value in config.headers.items()},
+                auth=_Renewing(self._settings),
                 timeout=httpx2.Timeout(config.timeout_seconds, connect=min(CONNECT_SECONDS, config.timeout_seconds)),
                 event_hooks={"response": [self._note_refusal]},
             ) as http,
@@ -77,7 +82,7 @@ class Link:
         program = StdioServerParameters(
             command=self._program(config.command),
             args=config.args,
-            env={name: value.get_secret_value() for name, value in config.env.items()},
+            env=self._settings.value,
             cwd=self._folder / (config.cwd or ""),
             encoding_error_handler="replace",
         )
@@ -105,6 +110,21 @@ class Link:
                 if text:
                     self._complaint = "it wrote: " + text.splitlines()[-1].strip()
                     _log.debug("%s: %s", self._name, text)
+
+
+class _Renewing(httpx2.Auth):
+    """Sends the headers with every request; one that is refused again, where they have been rotated meanwhile."""
+
+    def __init__(self, headers: Settings) -> None:
+        self._headers = headers
+
+    async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
+        sent = self._headers.value
+        request.headers.update(sent)
+        response = yield request
+        if response.status_code in {401, 403} and (newer := await self._headers.renewed(sent)):
+            request.headers.update(newer)
+            yield request
 
 
 class _Watched:

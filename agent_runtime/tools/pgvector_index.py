@@ -10,7 +10,9 @@ from typing import Any
 
 import asyncpg
 
+from agent_runtime.credential import Credential
 from agent_runtime.errors import StartError, ToolError
+from agent_runtime.postgres_login import PostgresLogin
 from agent_runtime.tools.documents import Passage
 from agent_runtime.tools.vector_index import Embed
 
@@ -30,8 +32,8 @@ class PgVectorIndex:
 
     is_durable = True
 
-    def __init__(self, url: str, corpus: str) -> None:
-        self._url = url
+    def __init__(self, url: Credential[str], corpus: str) -> None:
+        self._login = PostgresLogin(url)
         self._corpus = corpus
         self._stack = AsyncExitStack()
         self._pool: Any
@@ -39,8 +41,7 @@ class PgVectorIndex:
 
     async def __aenter__(self) -> PgVectorIndex:
         try:
-            pool: Any = asyncpg.create_pool(self._url, min_size=1, max_size=4, timeout=5, command_timeout=60)  # pyright: ignore[reportUnknownMemberType]
-            self._pool = await self._stack.enter_async_context(pool)
+            self._pool = await self._stack.enter_async_context(self._login.pool(max_size=4, command_timeout=60))
             await self._create_extension()
         except (*_FAILURES, ValueError) as error:
             await self._stack.aclose()

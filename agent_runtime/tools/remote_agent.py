@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent_runtime.allowance import Allowance, current
 from agent_runtime.config import DiscoveryConfig, RemoteAgentToolConfig
+from agent_runtime.credential import Credential
 from agent_runtime.errors import StartError, ToolError
 from agent_runtime.messages import ToolSpec
 from discovery.client import DiscoveryClient, DiscoveryError
@@ -53,8 +54,9 @@ class _Known:
 class RemoteAgent:
     """One agent of the registry."""
 
-    def __init__(self, config: RemoteAgentToolConfig, discovery: DiscoveryConfig) -> None:
+    def __init__(self, config: RemoteAgentToolConfig, discovery: DiscoveryConfig, key: Credential[str | None]) -> None:
         self._config = config
+        self._key = key
         self._discovery = discovery
         self._stack = AsyncExitStack()
         self._registry: DiscoveryClient
@@ -80,9 +82,8 @@ class RemoteAgent:
         except ModuleNotFoundError as error:
             raise StartError("`agent:` in tools needs an extra: pip install 'myagent[a2a]'") from error
         token = self._discovery.token.get_secret_value() if self._discovery.token else None
-        key = self._config.api_key.get_secret_value() if self._config.api_key else None
         self._registry = await self._stack.enter_async_context(DiscoveryClient(self._discovery.url, token=token))
-        self._caller = await self._stack.enter_async_context(module.A2ACaller(key))
+        self._caller = await self._stack.enter_async_context(module.A2ACaller(self._key))
         with suppress(ToolError):  # the other agent may be started later; only its description is missed until then
             await self._found()
         return self

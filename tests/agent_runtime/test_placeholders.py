@@ -1,19 +1,17 @@
 import asyncio
-import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_runtime.placeholders import Resolution, SecretNotAvailable, masked, resolve, secret_paths
+from agent_runtime.placeholders import Fetched, Resolution, SecretNotAvailable, resolve, secret_paths
 
 
 async def filled(tree: Any, secrets: dict[str, str] | None = None, **environment: str) -> Resolution:
-    async def fetch(path: str) -> str:
-        if path not in (secrets or {}):
-            raise SecretNotAvailable("not found")
-        return (secrets or {})[path]
+    async def fetch(paths: Sequence[str]) -> Fetched:
+        return {path: (secrets or {}).get(path, SecretNotAvailable("not found")) for path in paths}
 
     return await resolve(tree, environment=environment, fetch=fetch)
 
@@ -86,37 +84,37 @@ async def test_every_problem_of_a_tree_is_reported() -> None:
     assert [problem.path for problem in resolution.problems] == [("a",), ("a",), ("b", 0)]
 
 
-async def test_each_secret_is_fetched_once_however_often_it_is_named() -> None:
-    fetched: list[str] = []
+async def test_all_secrets_are_fetched_together_each_once_however_often_it_is_named() -> None:
+    fetched: list[Sequence[str]] = []
 
-    async def fetch(path: str) -> str:
-        fetched.append(path)
-        return '{"user": "u", "pass": "p"}'
+    async def fetch(paths: Sequence[str]) -> Fetched:
+        fetched.append(paths)
+        return dict.fromkeys(paths, '{"user": "u", "pass": "p"}')
 
     tree = ["${secret:db#user}", "${secret:db#pass} ${secret:db}", {"x": "${secret:other#user}"}]
     await resolve(tree, environment={}, fetch=fetch)
-    assert fetched == ["db", "other"] == secret_paths(tree)
-
-
-async def test_secrets_are_fetched_at_the_same_time() -> None:
-    together = asyncio.Barrier(3)
-
-    async def fetch(path: str) -> str:
-        async with asyncio.timeout(5), together:
-            return path
-
-    resolution = await resolve(["${secret:a}", "${secret:b}", "${secret:c}"], environment={}, fetch=fetch)
-    assert resolution.tree == ["a", "b", "c"]
+    assert fetched == [["db", "other"]] == [secret_paths(tree)]
 
 
 async def test_a_source_that_does_not_answer_is_a_problem_of_each_value_that_waits_for_it() -> None:
-    async def fetch(path: str) -> str:
+    async def fetch(paths: Sequence[str]) -> Fetched:
         await asyncio.Event().wait()
-        raise AssertionError(path)
+        raise AssertionError(paths)
 
-    resolution = await resolve(["${secret:a}"], environment={}, fetch=fetch, timeout_seconds=0.01)
+    resolution = await resolve(["${secret:a}", "${secret:b}"], environment={}, fetch=fetch, timeout_seconds=0.01)
     assert [problem.message for problem in resolution.problems] == [
-        "secret a: the secret source did not answer within 0.01 s"
+        f"secret {path}: the secret source did not answer within 0.01 s" for path in ("a", "b")
+    ]
+
+
+async def test_a_source_that_fails_as_a_whole_is_the_reason_for_each_of_its_secrets() -> None:
+    async def fetch(paths: Sequence[str]) -> Fetched:
+        raise SecretNotAvailable("the vault is sealed")
+
+    resolution = await resolve(["${secret:a}", "${secret:b}"], environment={}, fetch=fetch)
+    assert [problem.message for problem in resolution.problems] == [
+        "secret a: the vault is sealed",
+        "secret b: the vault is sealed",
     ]
 
 
@@ -142,17 +140,3 @@ async def test_the_secrets_of_a_tree_are_known_for_masking_and_absent_from_its_r
     assert resolution.secrets == {"hush-hush", "k-123"}
     assert "hush-hush" not in repr(resolution)
     assert "k-123" not in repr(resolution)
-
-
-def test_masking_takes_the_longest_secret_first() -> None:
-    assert masked("key=abcdef, part=abc", {"abc", "abcdef"}) == "key=***, part=***"
-
-
-@pytest.mark.parametrize("ascii_only", [True, False])
-@given(secret=st.text(min_size=1), around=st.text())
-def test_a_masked_text_holds_no_secret_not_even_where_json_escaped_it(
-    ascii_only: bool, secret: str, around: str
-) -> None:
-    document = json.dumps({"before": around, "value": secret}, ensure_ascii=ascii_only)
-    for form in {secret, json.dumps(secret, ensure_ascii=ascii_only)[1:-1]} - {"*", "**", "***"}:
-        assert form not in masked(document, {secret})

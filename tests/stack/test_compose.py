@@ -86,17 +86,36 @@ def test_both_agents_answer_through_their_published_ports_and_their_sessions_sur
     assert remembered[0]["content"] == "show me orders above 500 pounds last month"
 
 
-@pytest.mark.usefixtures("stack")
-def test_the_database_password_came_from_the_secrets_manager_and_stands_in_no_environment_and_no_file() -> None:
+def secret_as(service: str, path: str) -> str:
+    """What an agent's container gets from the Secrets Manager, or why it does not."""
     read = (
-        "import asyncio, aioboto3\n"
+        "import asyncio, sys, aioboto3\n"
+        "from botocore.exceptions import ClientError\n"
         "async def main():\n"
         "    async with aioboto3.Session(region_name='eu-west-2').client('secretsmanager') as manager:\n"
-        "        secret = await manager.get_secret_value(SecretId='myteam/customer-service/database')\n"
-        "        print(secret['SecretString'])\n"
+        "        try:\n"
+        "            print((await manager.get_secret_value(SecretId=sys.argv[1]))['SecretString'])\n"
+        "        except ClientError as error:\n"
+        "            print(error.response['Error']['Code'])\n"
         "asyncio.run(main())\n"
     )
-    password = json.loads(compose("exec", "-T", "customer-service", "python", "-c", read))["password"]
+    return compose("exec", "-T", service, "python", "-c", read, path).strip()
+
+
+@pytest.mark.usefixtures("stack")
+def test_each_agent_reads_its_own_secrets_under_its_own_role_and_no_others() -> None:
+    agents = ("customer-service", "handbook")
+    for service, other in (agents, agents[::-1]):
+        for name in ("database", "model"):
+            assert secret_as(service, f"myteam/{service}/{name}").startswith("{")
+            assert secret_as(service, f"myteam/{other}/{name}") == "AccessDeniedException"
+        assert secret_as(service, "finance/agents/ledger") == "AccessDeniedException"
+        assert secret_as(service, "finance/agents/none") == "AccessDeniedException"  # nor which of them there are
+
+
+@pytest.mark.usefixtures("stack")
+def test_the_database_password_came_from_the_secrets_manager_and_stands_in_no_environment_and_no_file() -> None:
+    password = json.loads(secret_as("customer-service", "myteam/customer-service/database"))["password"]
     container = compose("ps", "--quiet", "customer-service").strip()
     assert password not in docker("inspect", container)
     assert "${secret:myteam/customer-service/database#password}" in compose(

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import APIRouter, HTTPException, Response
 
-from agent_runtime.placeholders import masked_values
+from agent_runtime.masking import masked_values
 from agent_runtime.server.deps import Caller, CurrentAgent
 
 router = APIRouter(include_in_schema=False)

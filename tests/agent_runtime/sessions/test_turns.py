@@ -10,6 +10,7 @@ from shutil import rmtree
 import pytest
 
 from agent_runtime import SessionBusy, StoreError
+from agent_runtime.credential import Credential
 from agent_runtime.messages import Message
 from agent_runtime.sessions import SessionStore
 from agent_runtime.sessions.base import SessionKey
@@ -28,7 +29,7 @@ def store(url: str, folder: Path, *, wait_seconds: float) -> SessionStore:
         return MemorySessions(wait_seconds=wait_seconds)
     if url.startswith("sqlite"):
         return SqliteSessions(folder / "sessions.db", wait_seconds=wait_seconds)
-    return PostgresSessions(url, wait_seconds=wait_seconds)
+    return PostgresSessions(Credential(url), wait_seconds=wait_seconds)
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])

@@ -13,6 +13,7 @@ import yaml
 
 from agent_runtime import Agent, ConfigError, StartError, ToolError
 from agent_runtime.config import ContextConfig
+from agent_runtime.credential import Credential
 from agent_runtime.models.scripted import ScriptedModel
 from agent_runtime.tools.embedding_cache import cache_for
 from agent_runtime.tools.pgvector_index import PgVectorIndex
@@ -164,7 +165,7 @@ def test_without_a_place_to_write_there_is_no_cache(tmp_path: Path) -> None:
 def index(request: pytest.FixtureRequest) -> VectorIndex:
     if request.param == "memory":
         return MemoryIndex()
-    return PgVectorIndex(request.getfixturevalue("pgvector_url"), "helper\nsearch\nwords")
+    return PgVectorIndex(Credential(request.getfixturevalue("pgvector_url")), "helper\nsearch\nwords")
 
 
 async def test_the_passages_that_fit_best_come_first_with_their_source(tmp_path: Path, index: VectorIndex) -> None:
@@ -201,7 +202,8 @@ async def test_passages_with_any_text_are_kept_as_they_are(tmp_path: Path, index
 async def opened(url: str, folder: Path, corpus: str, config: ContextConfig, question: str) -> tuple[list[str], str]:
     """What opening it embeds, and what it finds."""
     embedder = WordEmbedder()
-    async with VectorContext(config, folder, index=PgVectorIndex(url, corpus), embedder=embedder) as context:
+    index = PgVectorIndex(Credential(url), corpus)
+    async with VectorContext(config, folder, index=index, embedder=embedder) as context:
         asked = embedder.asked[1:]  # the first is to learn the size of the vectors
         return list(asked), await context.call({"question": question})
 
@@ -248,7 +250,7 @@ async def test_a_database_that_may_not_have_the_extension_is_one_sentence(tmp_pa
     connection = await asyncpg.connect(pgvector_url)
     await connection.execute("DROP ROLE IF EXISTS poor")
     await connection.execute("CREATE ROLE poor LOGIN")
-    index = PgVectorIndex(pgvector_url.replace("://postgres", "://poor", 1), "a")
+    index = PgVectorIndex(Credential(pgvector_url.replace("://postgres", "://poor", 1)), "a")
     try:
         with pytest.raises(StartError, match=r"^index: pgvector needs the extension `vector` in the database of "):
             async with VectorContext(handbook(tmp_path), tmp_path, index=index, embedder=WordEmbedder()):
@@ -259,7 +261,7 @@ async def test_a_database_that_may_not_have_the_extension_is_one_sentence(tmp_pa
 
 
 async def test_a_postgres_out_of_reach_is_one_sentence_without_the_password(tmp_path: Path) -> None:
-    index = PgVectorIndex("postgresql://agents:hush-hush@127.0.0.1:9/agents", "a")
+    index = PgVectorIndex(Credential("postgresql://agents:hush-hush@127.0.0.1:9/agents"), "a")
     with pytest.raises(StartError, match=r"^the vector index in Postgres cannot be opened: ") as caught:
         async with VectorContext(handbook(tmp_path), tmp_path, index=index, embedder=WordEmbedder()):
             pass
@@ -269,7 +271,7 @@ async def test_a_postgres_out_of_reach_is_one_sentence_without_the_password(tmp_
 async def test_an_index_that_goes_away_is_the_models_to_read(tmp_path: Path, pgvector_url: str) -> None:
     import asyncpg
 
-    index = PgVectorIndex(pgvector_url, "a")
+    index = PgVectorIndex(Credential(pgvector_url), "a")
     async with VectorContext(handbook(tmp_path), tmp_path, index=index, embedder=WordEmbedder()) as context:
         connection = await asyncpg.connect(pgvector_url)
         await connection.execute("DROP TABLE context_passages_512")
