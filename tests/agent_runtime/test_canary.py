@@ -181,39 +181,43 @@ async def refuse_password(around: World, server: Any, name: str) -> None:
     await change_password(server, name, around.value("db"))
 
 
-BROKEN: dict[str, dict[str, Any]] = {
-    "a secret where a number is meant": {"server": {"port": "${secret:key}"}},
-    "a secret where one of some words is meant": {"agent_type": "${secret:key}"},
-    "a secret where a tool is meant": {"tools": ["${secret:tool}"]},
-    "a secret where an address is meant": {"model": {"name": "m", "endpoint": "http://${secret:key}:x"}},
-    "a secret where a file is meant": {"output_schema": "${secret:key}"},
-    "a key of it that is not there": {"system_prompt": "${secret:key#none}"},
-    "a database that is not there": {
-        "agent_type": "stateful",
-        "session": {"store": "postgresql://me:${secret:key}@127.0.0.1:9/db"},
-    },
-    "a database address that is none": {"agent_type": "stateful", "session": {"store": "${secret:key}://x"}},
-    "an MCP server that is not there": {
-        "mcp_servers": {"shop": {"command": "${secret:key}", "args": ["${secret:key}"], "required": True}}
-    },
-    "a registry address that is none": {"discovery": {"url": "${secret:key}"}},
+RUN = ("run", "--log-level", "debug")
+BROKEN: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+    "a secret where a number is meant": (("validate", "--json"), {"server": {"port": "${secret:key}"}}),
+    "a secret where one of some words is meant": (RUN, {"agent_type": "${secret:key}"}),
+    "a secret where a tool is meant": (("validate",), {"tools": ["m${secret:core}:f"]}),
+    "a secret where an address is meant": (("validate",), {"model": {"name": "m", "endpoint": "ftp://${secret:key}"}}),
+    "a secret where a file is meant": (("doctor",), {"output_schema": "${secret:key}"}),
+    "a key of it that is not there": (RUN, {"system_prompt": "${secret:key#none}"}),
+    "a database that is not there": (
+        RUN,
+        {"agent_type": "stateful", "session": {"store": "postgresql://me:${secret:key}@127.0.0.1:9/db"}},
+    ),
+    "a database address that is none": (RUN, {"agent_type": "stateful", "session": {"store": "${secret:key}://x"}}),
+    "a program of an MCP server that is not there": (
+        RUN,
+        {"mcp_servers": {"shop": {"command": "${secret:core}", "args": ["${secret:key}"], "required": True}}},
+    ),
+    "a model and a registry that are not there": (
+        ("doctor",),
+        {
+            "model": {"name": "m-${secret:core}", "endpoint": "http://127.0.0.1:9/${secret:core}", "max_retries": 0},
+            "discovery": {"url": "http://127.0.0.1:9/${secret:core}"},
+        },
+    ),
 }
 
 
 @pytest.mark.parametrize("broken", BROKEN)
 async def test_no_command_that_fails_shows_a_secret(tmp_path: Path, broken: str) -> None:
-    secret = canary("key")
-    secrets = tmp_path / "secrets"
+    secret, secrets = canary("key"), tmp_path / "secrets"
     await asyncio.to_thread(secrets.mkdir)
-    await asyncio.to_thread((secrets / "key").write_text, secret.value)
-    await asyncio.to_thread((secrets / "tool").write_text, f"m{secret.core}:f{secret.core}")
-    file = write_agent(tmp_path / "agent", **BROKEN[broken])
-    environment = {"MYAGENT_SECRETS": f"file:{secrets}"}
-    commands = [("validate",), ("validate", "--json"), ("doctor",)]
-    if "registry" not in broken:  # an agent runs without
-        commands.append(("run", "--port", "0", "--log-level", "debug"))
-    for command in commands if "database" in broken or "MCP" in broken else commands[:1] + commands[2:]:
-        ended = await myagent(*command, cwd=file.parent, environment=environment)
-        shown = (ended.out + ended.err).encode()
-        assert not any(trace in shown for trace in secret.traces), (command, ended)
-        assert "Traceback" not in ended.err
+    for name, value in {"key": secret.value, "core": secret.core}.items():
+        await asyncio.to_thread((secrets / name).write_text, value)
+    command, sections = BROKEN[broken]
+    file = write_agent(tmp_path / "agent", **sections)
+    ended = await myagent(*command, cwd=file.parent, environment={"MYAGENT_SECRETS": f"file:{secrets}"})
+    shown = (ended.out + ended.err).encode()
+    assert not any(trace in shown for trace in secret.traces), ended
+    assert ended.status
+    assert "Traceback" not in ended.err

@@ -14,6 +14,7 @@ from fastapi.responses import Response
 from agent_runtime import Agent, ModelError, StartError, StoreError
 from agent_runtime.loading import load
 from agent_runtime.secret_book import ASK_AGAIN_SECONDS, SecretBook
+from agent_runtime.server import create_app
 from agent_runtime.telemetry import Telemetry
 from tests.agents import eventually, write_agent
 from tests.openai_server import refuses, says
@@ -180,6 +181,27 @@ async def test_by_the_clock_secrets_are_fetched_again_before_anything_is_refused
     assert provider.asked == ["sk-new"]
 
 
+async def test_by_the_clock_the_keys_of_callers_are_rotated_too(tmp_path: Path, vault: Vault) -> None:
+    vault.hold(old="key-old", new="key-1")
+    sections: dict[str, Any] = {"secrets": {"refresh_seconds": 0.05}, "session": {"store": "memory"}}
+    server = {"api_keys": ["${secret:old}", "${secret:new}"]}
+    async with (
+        agent(tmp_path, vault, server=server, **sections) as helper,
+        serve(create_app(helper)) as url,
+        httpx.AsyncClient(base_url=url, trust_env=False) as client,
+    ):
+
+        async def may_enter(key: str) -> bool:
+            answer = await client.get("/sessions/none", headers={"authorization": f"Bearer {key}"})
+            return answer.status_code != 401
+
+        assert await may_enter("key-old")
+        vault.hold(old="key-1", new="key-2")
+        await eventually(lambda: may_enter("key-2"))
+        assert await may_enter("key-1")
+        assert not await may_enter("key-old")
+
+
 async def test_a_refused_secret_is_asked_for_again_after_a_while(vault: Vault) -> None:
     vault.hold(key="old")
     now = 1000.0
@@ -280,7 +302,6 @@ async def test_the_headers_of_an_mcp_server_are_fetched_again_when_it_refuses_th
 async def test_the_key_of_another_agent_is_fetched_again_when_it_refuses_it(tmp_path: Path, vault: Vault) -> None:
     pytest.importorskip("a2a", reason="needs the a2a extra")
     from agent_runtime.models.scripted import ScriptedModel
-    from agent_runtime.server import create_app
     from discovery.app import create_app as create_registry
     from discovery.settings import Settings
     from tests.agents import free_port
