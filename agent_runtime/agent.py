@@ -77,6 +77,11 @@ class Agent:
         return self._rooms.file.secrets
 
     @property
+    def api_keys(self) -> list[str]:
+        """The keys that callers may send now: those of the file, as they were fetched last."""
+        return self._rooms.callers.value
+
+    @property
     def model_label(self) -> str:
         """Provider and name of the model that answers, such as `local/smollm2-135m`."""
         return self._rooms.model.label

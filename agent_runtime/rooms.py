@@ -12,6 +12,7 @@ from typing import Literal
 from agent_runtime import allowance
 from agent_runtime.answer_schema import AnswerSchema, read_schema
 from agent_runtime.config import AgentConfig, AgentType, FunctionToolConfig
+from agent_runtime.credential import Credential
 from agent_runtime.dialects import DIALECTS
 from agent_runtime.engine import Engine
 from agent_runtime.errors import StartError
@@ -58,6 +59,7 @@ class Rooms:
     store: SessionStore | None
     remembers: bool
     answers: AnswerSchema | None
+    callers: Credential[list[str]]
 
     def engine_now(self) -> Engine:
         """The engine of one run: the tools that are there now, what an asking agent leaves it, a reader of its own."""
@@ -108,7 +110,9 @@ async def open_rooms(
         guarded=guarded,
         mask=lambda text: masked(text, file.secrets),
     )
-    return Rooms(file, model, engine, toolbox, store, remembers, _answer_schema(file))
+    keys = [key.get_secret_value() for key in config.server.api_keys]
+    callers = file.book.credential(("server", "api_keys"), keys)
+    return Rooms(file, model, engine, toolbox, store, remembers, _answer_schema(file), callers)
 
 
 def remembers_sessions(config: AgentConfig) -> bool:

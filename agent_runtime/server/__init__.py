@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from agent_runtime.agent import Agent
+from agent_runtime.masking import masked
 from agent_runtime.registration import announced
 from agent_runtime.runs import Runs
 from agent_runtime.server import approvals, chat, health, openai_api, page
@@ -42,7 +43,8 @@ def create_app(agent: Agent, *, port: int | None = None, path: str = "", runs: R
     config = agent.config
     late = late_faces(agent, path)
     protocols = ["chat", *(face.protocol for face in late)]
-    app = FastAPI(title=config.name, version=config.version, description=config.description, lifespan=lifespan)
+    about = masked(config.description, agent.secrets)
+    app = FastAPI(title=config.name, version=config.version, description=about, lifespan=lifespan)
     if config.server.cors_origins:
         app.add_middleware(
             CORSMiddleware,
