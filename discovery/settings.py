@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from discovery.contract import is_loopback
 from discovery.stores import open_store, sqlite_path
+from discovery.tls import ServerTls, TlsError
 from discovery.tokens import Tokens, read_tokens
 
 YES, NO = {"1", "true", "yes", "on"}, {"", "0", "false", "no", "off"}
@@ -46,11 +47,16 @@ class Settings:
     allow_anonymous: bool = False
     cors_origins: tuple[str, ...] = ()
     tokens: Tokens | None = field(default=None, repr=False)
+    tls_certificate: str | None = None
+    tls_key: str | None = None
+    tls_key_password: str | None = field(default=None, repr=False)
+    tls_client_ca: str | None = None
 
     def __post_init__(self) -> None:
         may_be_reached = self.allow_anonymous or self.tokens is not None
         problems = [*_host(self.host, may_be_reached), *_port(self.port), *_database(self.database_url)]
         problems += [problem for origin in self.cors_origins for problem in _origin(origin)]
+        problems += _tls(self)
         if problems:
             raise SettingsError(problems)
 
@@ -58,6 +64,18 @@ class Settings:
     def open_to_network(self) -> bool:
         """Whether anyone who reaches this machine may read and change the table."""
         return self.tokens is None and not is_loopback(self.host)
+
+    @property
+    def tls(self) -> ServerTls | None:
+        """What it answers over https with, if it does."""
+        if self.tls_certificate is None or self.tls_key is None:
+            return None
+        return ServerTls(
+            certificate=Path(self.tls_certificate),
+            key=Path(self.tls_key),
+            key_password=self.tls_key_password,
+            client_ca=Path(self.tls_client_ca) if self.tls_client_ca else None,
+        )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ, **flags: Any) -> Self:
@@ -88,6 +106,8 @@ class Settings:
         else:
             problems.append(f"DISCOVERY_ALLOW_ANONYMOUS must be 1 or 0, not {anonymous!r}.")
         origins = environment.get("DISCOVERY_CORS_ORIGINS", "").split(",")
+        for name in ("tls_certificate", "tls_key", "tls_key_password", "tls_client_ca"):
+            values[name] = text(f"DISCOVERY_{name.upper()}")
         values["cors_origins"] = tuple(origin.strip().rstrip("/") for origin in origins if origin.strip())
         values |= {name: value for name, value in flags.items() if value is not None}
         try:
@@ -136,3 +156,16 @@ def _origin(origin: str) -> list[str]:
     if parts.scheme in {"http", "https"} and parts.hostname and f"{parts.scheme}://{parts.netloc}" == origin:
         return []
     return [f"DISCOVERY_CORS_ORIGINS must list origins like https://portal.example:8443, not {origin!r}."]
+
+
+def _tls(settings: Settings) -> list[str]:
+    if (settings.tls_certificate is None) != (settings.tls_key is None):
+        return ["DISCOVERY_TLS_CERTIFICATE and DISCOVERY_TLS_KEY (--tls-certificate, --tls-key) go together: set both."]
+    if settings.tls is None:
+        alone = "DISCOVERY_TLS_CLIENT_CA (--tls-client-ca) needs DISCOVERY_TLS_CERTIFICATE and DISCOVERY_TLS_KEY too."
+        return [alone] if settings.tls_client_ca else []
+    try:
+        settings.tls.check()
+    except TlsError as error:
+        return [f"DISCOVERY_TLS_…: {error}."]
+    return []

@@ -159,9 +159,9 @@ def test_no_file_stands_in_a_circle_of_imports_not_even_a_deferred_one() -> None
     assert waiting == {}, "these files import each other"
 
 
-def test_the_runtime_knows_of_discovery_its_client_and_its_contract_only() -> None:
+def test_the_runtime_knows_of_discovery_its_client_its_contract_and_what_both_servers_share() -> None:
     known = {module for file in RUNTIME for module in imported(file) if module.startswith("discovery")}
-    assert known <= {"discovery.client", "discovery.contract"}
+    assert known <= {"discovery.client", "discovery.contract", "discovery.heads", "discovery.tls"}
 
 
 def test_discovery_does_not_know_the_runtime() -> None:

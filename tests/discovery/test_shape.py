@@ -11,6 +11,8 @@ PACKAGE = Path(discovery.__file__).parent
 # From the ground up; a file may import only what stands below it.
 FLOORS = [
     "fields",
+    "heads",
+    "tls",
     "contract",
     "filters",
     "last_list",
