@@ -14,6 +14,7 @@ from agent_runtime.model_config import ModelEndpoint as ModelEndpoint
 from agent_runtime.section import Section as _Section
 from agent_runtime.section import is_address as _is_address
 from agent_runtime.server_config import DiscoveryConfig as DiscoveryConfig
+from agent_runtime.server_config import OidcConfig as OidcConfig
 from agent_runtime.server_config import ServerConfig as ServerConfig
 
 AgentType = Literal["tool", "stateful", "react", "planning", "stateful_react", "stateful_react_plan"]

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 from agent_runtime.agent import Agent
+from agent_runtime.certificates import registry_tls
 from agent_runtime.placeholders import masked_values
 from discovery.client import RegistrationState, registered
 from discovery.contract import Check, Links, ModelInfo, Registration, ToolInfo, is_loopback
@@ -40,8 +41,9 @@ async def announced(
         lambda: registration_of(agent, endpoint, protocols, path),
         url=discovery.url,
         token=discovery.token.get_secret_value() if discovery.token else None,
+        tls=await registry_tls(discovery, agent.folder),
         heartbeat_seconds=discovery.heartbeat_seconds,
-        ready=f"{_own_address(agent.config.server.host, port)}/livez",
+        ready=f"{_own_address(agent, agent.config.server.host, port)}/livez",
     ) as state:
         yield state
 
@@ -86,13 +88,14 @@ def advertised_endpoint(agent: Agent, port: int) -> str:
     if named := server.service_url or server.public_url:
         return named.rstrip("/")
     if server.host not in {"0.0.0.0", "::"}:
-        return _own_address(server.host, port)
-    return _own_address(_address_towards(agent.config.discovery.url or ""), port)
+        return _own_address(agent, server.host, port)
+    return _own_address(agent, _address_towards(agent.config.discovery.url or ""), port)
 
 
-def _own_address(host: str, port: int) -> str:
+def _own_address(agent: Agent, host: str, port: int) -> str:
+    scheme = "https" if agent.config.server.tls else "http"
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+    return f"{scheme}://[{reachable}]:{port}" if ":" in reachable else f"{scheme}://{reachable}:{port}"
 
 
 def _address_towards(url: str) -> str:

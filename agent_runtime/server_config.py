@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
@@ -38,7 +38,7 @@ class OidcConfig(Section):
     @field_validator("audience", mode="before")
     @classmethod
     def _one_or_several(cls, audience: Any) -> Any:
-        return [audience] if isinstance(audience, str) else cast("Any", audience)
+        return [audience] if isinstance(audience, str) else audience
 
 
 class TlsConfig(Section):

@@ -27,7 +27,7 @@ def tool_for(entry: ToolConfig, folder: Path, config: AgentConfig | None = None)
     if isinstance(entry, RemoteAgentToolConfig):
         from agent_runtime.tools.remote_agent import RemoteAgent
 
-        return RemoteAgent(entry, config.discovery if config else DiscoveryConfig())
+        return RemoteAgent(entry, config.discovery if config else DiscoveryConfig(), folder)
     if isinstance(entry, ContextToolConfig):
         from agent_runtime.tools.vector_context import VectorContext
 

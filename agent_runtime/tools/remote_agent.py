@@ -13,9 +13,11 @@ import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent_runtime.allowance import Allowance, current
+from agent_runtime.certificates import registry_tls
 from agent_runtime.config import DiscoveryConfig, RemoteAgentToolConfig
 from agent_runtime.errors import StartError, ToolError
 from agent_runtime.messages import ToolSpec
@@ -53,8 +55,9 @@ class _Known:
 class RemoteAgent:
     """One agent of the registry."""
 
-    def __init__(self, config: RemoteAgentToolConfig, discovery: DiscoveryConfig) -> None:
+    def __init__(self, config: RemoteAgentToolConfig, discovery: DiscoveryConfig, folder: Path) -> None:
         self._config = config
+        self._folder = folder
         self._discovery = discovery
         self._stack = AsyncExitStack()
         self._registry: DiscoveryClient
@@ -81,8 +84,10 @@ class RemoteAgent:
             raise StartError("`agent:` in tools needs an extra: pip install 'myagent[a2a]'") from error
         token = self._discovery.token.get_secret_value() if self._discovery.token else None
         key = self._config.api_key.get_secret_value() if self._config.api_key else None
-        self._registry = await self._stack.enter_async_context(DiscoveryClient(self._discovery.url, token=token))
-        self._caller = await self._stack.enter_async_context(module.A2ACaller(key))
+        tls = await registry_tls(self._discovery, self._folder)
+        registry = DiscoveryClient(self._discovery.url, token=token, tls=tls)
+        self._registry = await self._stack.enter_async_context(registry)
+        self._caller = await self._stack.enter_async_context(module.A2ACaller(key, tls))
         with suppress(ToolError):  # the other agent may be started later; only its description is missed until then
             await self._found()
         return self
