@@ -86,7 +86,8 @@ async def open_rooms(
         store = await stack.enter_async_context(store_for(config.session.store.get_secret_value(), file.folder))
         await stack.enter_async_context(Retention(store, config.name, config.session.ttl_days))
     # The local model's calls are decoded under a grammar: asked for in text, it would make none.
-    dialect = "native" if config.model.provider == "local" else chosen.dialect or preset.dialect
+    is_local = config.model.provider == "local"
+    dialect = "native" if is_local else chosen.dialect or preset.dialect
     engine = Engine(
         telemetry.model(config.name, model) if telemetry else model,
         toolbox.now(),
@@ -95,6 +96,7 @@ async def open_rooms(
         config.system_prompt,
         plans=preset.plan if chosen.plan is None else chosen.plan,
         guarded=guarded,
+        fences=not is_local,  # it takes its calls from the words of the question, and would repeat the marks
     )
     return Rooms(file, model, engine, toolbox, store, remembers, _answer_schema(file))
 

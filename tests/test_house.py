@@ -36,6 +36,7 @@ FLOORS = [
     {
         "allowance",
         "dialects",
+        "fence",
         "local_model",
         "logs",
         "model_config",
