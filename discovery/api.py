@@ -52,6 +52,7 @@ def _only(*known: str) -> Callable[[Request], None]:
     responses={
         201: {"model": Registered, "description": "Registered for the first time"},
         **_problems(
+            _400="The body is no text in UTF-8",
             _413="The body is over 256 KiB",
             _422="A field is wrong, or must not be sent",
             _503="The storage is in trouble: nothing was changed",

@@ -95,7 +95,7 @@ FLOORS = [
     {"models.azure_deployment", "sessions", "tools"},
     {"models"},
     {"rooms"},
-    {"doctor", "server.door", "turns"},
+    {"doctor", "server.description", "server.door", "turns"},
     {"agent"},
     {"", "agents_command", "evals", "registration", "runs", "server.late", "terminal"},
     {"server.agent_card", "server.deps", "server.sse"},

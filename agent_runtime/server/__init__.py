@@ -14,6 +14,7 @@ from agent_runtime.registration import announced
 from agent_runtime.runs import Runs
 from agent_runtime.server import approvals, chat, health, openai_api, page
 from agent_runtime.server.deps import BodyLimit, add_error_handlers
+from agent_runtime.server.description import describe
 from agent_runtime.server.door import Door
 from agent_runtime.server.late import Allowances, late_faces
 
@@ -63,4 +64,6 @@ def create_app(agent: Agent, *, port: int | None = None, path: str = "", runs: R
     app.include_router(page.router)
     for face in late:
         app.router.routes.extend(face.routes)
+    plain = app.openapi
+    app.openapi = lambda: describe(plain(), config)
     return app

@@ -12,6 +12,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent_runtime.agent import Agent
@@ -172,11 +173,23 @@ def add_error_handlers(app: FastAPI) -> None:
     async def _(request: Request, error: HTTPException) -> JSONResponse:
         answer = _answer(request, problem(error.status_code, "http_error", str(error.detail)))
         answer.headers.update(error.headers or {})
+        if error.status_code == 405 and (methods := _methods_of(request)):
+            answer.headers["allow"] = methods
         return answer
 
     @app.exception_handler(Exception)
     async def _(request: Request, error: Exception) -> JSONResponse:  # the last resort: a defect of ours
         return _answer(request, defect(error))
+
+
+def _methods_of(request: Request) -> str:
+    """What the path can be asked with: the framework names the methods of one of its routes only."""
+    found = [
+        method
+        for method in ("GET", "POST", "DELETE")
+        if any(route.matches({**request.scope, "method": method})[0] == Match.FULL for route in request.app.routes)
+    ]
+    return ", ".join(found)
 
 
 def _answer(request: Request, body: dict[str, Any], param: str | None = None) -> JSONResponse:
