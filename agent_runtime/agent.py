@@ -72,6 +72,11 @@ class Agent:
         return self._rooms.file.config
 
     @property
+    def folder(self) -> Path:
+        """What relative paths in the file are relative to."""
+        return self._rooms.file.folder
+
+    @property
     def secrets(self) -> frozenset[str]:
         """Values that came from the secret source: for masking, never for showing."""
         return self._rooms.file.secrets

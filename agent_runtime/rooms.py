@@ -99,7 +99,8 @@ async def open_rooms(
         store = await stack.enter_async_context(store_for(url, file.folder, login=login))
         await stack.enter_async_context(Retention(store, config.name, config.session.ttl_days))
     # The local model's calls are decoded under a grammar: asked for in text, it would make none.
-    dialect = "native" if config.model.provider == "local" else chosen.dialect or preset.dialect
+    is_local = config.model.provider == "local"
+    dialect = "native" if is_local else chosen.dialect or preset.dialect
     engine = Engine(
         telemetry.model(config.name, model) if telemetry else model,
         toolbox.now(),
@@ -109,6 +110,7 @@ async def open_rooms(
         plans=preset.plan if chosen.plan is None else chosen.plan,
         guarded=guarded,
         mask=lambda text: masked(text, file.secrets),
+        fences=not is_local,  # it takes its calls from the words of the question, and would repeat the marks
     )
     keys = [key.get_secret_value() for key in config.server.api_keys]
     callers = file.book.credential(("server", "api_keys"), keys)

@@ -26,6 +26,7 @@ router = APIRouter(route_class=Scoped)
     responses={
         201: {"model": Registered, "description": "Registered for the first time"},
         **problems(
+            _400="The body is no text in UTF-8",
             _409="Another process registered this entry later and is alive",
             _413="The body is over 256 KiB",
             _422="A field is wrong, or must not be sent",

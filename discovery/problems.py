@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from discovery.contract import MAX_BODY_BYTES, FieldProblem, Problem
@@ -102,7 +103,10 @@ def add_error_table(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def other(request: Request, error: HTTPException) -> Response:
         code = CODES.get(error.status_code, "bad_request")
-        return problem_response(request, error.status_code, code, str(error.detail), headers=error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["allow"] = _methods_of(request) or headers.get("allow", "")
+        return problem_response(request, error.status_code, code, str(error.detail), headers=headers)
 
     @app.exception_handler(Exception)
     async def failed(request: Request, _: Exception) -> Response:
@@ -110,6 +114,16 @@ def add_error_table(app: FastAPI) -> None:
         return problem_response(request, 500, "internal_error", "Something went wrong here; the log knows what.")
 
     del refused, superseded, unavailable, invalid, other, failed  # registered above; nobody calls them by name
+
+
+def _methods_of(request: Request) -> str:
+    """What the path can be asked with: the framework names the methods of one of its routes only."""
+    found = [
+        method
+        for method in ("GET", "POST", "DELETE")
+        if any(route.matches({**request.scope, "method": method})[0] == Match.FULL for route in request.app.routes)
+    ]
+    return ", ".join(found)
 
 
 def invalid_request(

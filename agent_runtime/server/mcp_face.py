@@ -27,7 +27,8 @@ from agent_runtime.errors import CallerError, MyAgentError
 from agent_runtime.masking import masked
 from agent_runtime.messages import Finished, Plan, ToolCalled
 from agent_runtime.runs import Failed, Run, RunEvent
-from agent_runtime.server.deps import MAX_BODY_BYTES, caller_of, owner_of, problem_of, runs_of
+from agent_runtime.server.deps import owner_of, problem_of, runs_of
+from agent_runtime.server.door import admitted, caller_of
 from discovery.contract import is_loopback
 
 _CLOSE_SECONDS = 3.0
@@ -67,7 +68,7 @@ class McpFace:
         self._manager = StreamableHTTPSessionManager(
             server,
             stateless=True,
-            max_request_body_size=MAX_BODY_BYTES,
+            max_request_body_size=config.server.limits.max_body_bytes,
             security_settings=TransportSecuritySettings(enable_dns_rebinding_protection=False),
         )
         self._running: asyncio.Task[None] | None = None
@@ -77,7 +78,7 @@ class McpFace:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request of a caller who may call."""
         request = Request(scope)
-        caller_of(request, self._agent)
+        await admitted(request)
         _check_origin(request, self._agent)
         if request.method != "POST":  # without sessions there is nothing to listen to and nothing to end
             raise HTTPException(405, "this endpoint takes POST only", {"allow": "POST"})
@@ -114,7 +115,7 @@ class McpFace:
         request = cast("Request", context.request)
         try:
             message, session_id = _arguments(params.arguments or {})
-            owner = owner_of(caller_of(request, self._agent), None)
+            owner = owner_of(caller_of(request), None)
             run = await runs_of(request).start(self._agent, message, session_id=session_id, owner=owner)
         except MyAgentError as error:
             return self._failed(error)

@@ -12,6 +12,8 @@ PACKAGE = Path(discovery.__file__).parent
 FLOORS = [
     "fields",
     "replies",
+    "heads",
+    "tls",
     "contract",
     "endpoint",
     "event_stream",
