@@ -185,12 +185,12 @@ WRITTEN = {"agent.yaml", "calculator.py"}  # by the test, not by the agent
 
 
 def sections(around: World, urls: dict[str, str], store: str) -> dict[str, Any]:
-    """The agent file; one of its texts holds a key that its owner pasted there."""
+    """The agent file; two of its texts hold a secret that its owner pasted there."""
     return {
         "agent_type": "stateful",
         "description": "Helps. ${secret:key}",
         "model": {
-            "name": "test-model",
+            "name": "model-${secret:name}",
             "endpoint": f"{urls['model']}/v1",
             "api_key": "${secret:key}",
             "max_retries": 0,
@@ -205,13 +205,13 @@ def sections(around: World, urls: dict[str, str], store: str) -> dict[str, Any]:
     }
 
 
-SECRETS = ("key", "caller", "registry", "header", "db")
+SECRETS = ("key", "caller", "registry", "header", "name", "db")
 
 
 @asynccontextmanager
 async def world(folder: Path, store: str, password: Canary) -> AsyncGenerator[World]:
     """A served agent and the parts around it. `store` may hold `${secret:db}`, which is the password."""
-    canaries = {name: canary(name) for name in ("key", "caller", "registry", "header", "prompt", "question", "answer")}
+    canaries = {name: canary(name) for name in (*SECRETS, "prompt", "question", "answer")}
     around = World(folder / "agent", canaries | {"db": password})
     secrets, known = folder / "secrets", folder / "known.json"
     secrets.mkdir()

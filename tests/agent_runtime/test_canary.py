@@ -24,7 +24,7 @@ from tests.openai_server import answers_with, refuses, says, stalls, streams
 Fault = Callable[[World], Awaitable[object]]
 
 MAY = {f"{said} in {place}" for said in ("question", "answer") for place in ("model body", "client", "files", "rows")}
-MAY |= {"prompt in model body"}
+MAY |= {"prompt in model body", "name in model body"}
 
 
 def replying(reply: Callable[[str], Any]) -> Fault:
