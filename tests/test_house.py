@@ -75,6 +75,7 @@ FLOORS = [
         "engine",
         "certificates",
         "loading",
+        "server.strangers",
         "models.openai_faults",
         "scaffold",
         "sessions.memory",
