@@ -190,7 +190,7 @@ class Engine:
 
     def _fenced(self, history: list[Message], progress: Progress) -> tuple[str, list[Message]]:
         """The system prompt and the history as the model sees them."""
-        if not self.fences or not (self.tools or any(message.role == "tool" for message in history)):
+        if not self.fences or not any(message.role == "tool" for message in history):
             return self.system_prompt, history
         return progress.fence.told(self.system_prompt), progress.fence.around(history)
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, cast
 from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
 
+from discovery.contract import is_loopback
 from discovery.problems import Refusal
 from discovery.settings import Settings
 from discovery.tokens import ANYONE, Caller, Scope, Tokens
@@ -54,6 +55,8 @@ class Scoped(APIRoute):
         async def checked(request: Request) -> Response:
             if scope is not None:
                 settings = cast("Settings", request.state.settings)
+                if settings.tokens is None:
+                    _check_page(settings, request)
                 request.state.caller = _admitted(settings.tokens, request, scope)
             return await handle(request)
 
@@ -73,6 +76,14 @@ def check_name(caller: Caller, name: str) -> None:
         allowed = ", ".join(caller.names or ())
         detail = f"This token may not register or remove {name[:128]!r}."
         raise Refusal(403, "forbidden_name", detail, f"It is bound to names like {allowed}.")
+
+
+def _check_page(settings: Settings, request: Request) -> None:
+    """Without tokens, refuse the page of a stranger whose own name points at this machine (DNS rebinding)."""
+    host = request.headers.get("host", "")
+    if is_loopback(settings.host) and not is_loopback(f"http://{host}") and not settings.allow_anonymous:
+        detail = "This registry listens on loopback only, and is not known by this name."
+        raise Refusal(403, "forbidden_host", detail, "Ask for it as localhost, or set DISCOVERY_TOKENS.")
 
 
 def _refusal(status: int, code: str, detail: str, hint: str | None, because: str = "") -> Refusal:

@@ -86,6 +86,7 @@ FLOORS = [
         "scaffold",
         "secret_book",
         "server.description",
+        "server.strangers",
         "sessions.memory",
         "sessions.postgres_locks",
         "sessions.sqlite",

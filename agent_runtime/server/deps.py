@@ -32,6 +32,7 @@ from agent_runtime.errors import (
 from agent_runtime.masking import masked
 from agent_runtime.messages import RunResult
 from agent_runtime.runs import Run, Runs
+from agent_runtime.server.late import LateFace
 from agent_runtime.server.openai_errors import PATHS, Unsupported, openai_error, param_of
 
 _log = logging.getLogger(__name__)
@@ -187,7 +188,11 @@ def _methods_of(request: Request) -> str:
     found = [
         method
         for method in ("GET", "POST", "DELETE")
-        if any(route.matches({**request.scope, "method": method})[0] == Match.FULL for route in request.app.routes)
+        if any(
+            route.matches({**request.scope, "method": method})[0] == Match.FULL
+            for route in request.app.routes
+            if not isinstance(getattr(route, "endpoint", None), LateFace)  # which says it itself
+        )
     ]
     return ", ".join(found)
 

@@ -23,6 +23,7 @@ from agent_runtime.config import ServerConfig
 from agent_runtime.errors import TooMany, Unauthorized
 from agent_runtime.server.limiter import Limiter
 from agent_runtime.server.oidc import Issuer, NotAccepted
+from agent_runtime.server.strangers import check_page
 
 OPEN: dict[str, Any] = {"security": []}
 
@@ -40,6 +41,7 @@ class Door:
     ) -> None:
         """`keys` are those that callers may send now: they change when the secrets behind them are rotated."""
         self._keys = keys
+        self._server = server
         self._issuer = Issuer(server.oidc, folder, clock=clock) if server.oidc else None
         wanted = ["a key"] if server.api_keys else []
         wanted += [f"a token of {server.oidc.issuer}"] if server.oidc else []
@@ -60,9 +62,12 @@ class Door:
 
         Raises:
             Unauthorized: a key or a token is asked for, and none that is good was sent.
+            HTTPException: it is the page of a stranger, and nobody is asked for a key.
             TooMany: this caller, or the address that nobody good came from.
             IssuerAway: nothing can be said of the token now.
         """
+        if not self._server.asks:
+            check_page(request, self._server)
         address = f"from {request.client.host if request.client else 'somewhere'}"
         try:
             caller = await self._known(request.headers.get("authorization", ""))

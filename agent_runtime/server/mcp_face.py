@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 from mcp.server import Server, ServerRequestContext
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
@@ -29,7 +28,7 @@ from agent_runtime.messages import Finished, Plan, ToolCalled
 from agent_runtime.runs import Failed, Run, RunEvent
 from agent_runtime.server.deps import owner_of, problem_of, runs_of
 from agent_runtime.server.door import admitted, caller_of
-from discovery.contract import is_loopback
+from agent_runtime.server.strangers import check_origin
 
 _CLOSE_SECONDS = 3.0
 _ARGUMENTS: dict[str, Any] = {
@@ -79,7 +78,7 @@ class McpFace:
         """Answer a request of a caller who may call."""
         request = Request(scope)
         await admitted(request)
-        _check_origin(request, self._agent)
+        check_origin(request, self._agent.config.server)
         if request.method != "POST":  # without sessions there is nothing to listen to and nothing to end
             raise HTTPException(405, "this endpoint takes POST only", {"allow": "POST"})
         if self._running is None:
@@ -144,25 +143,6 @@ class McpFace:
 
     def _failed(self, error: MyAgentError) -> CallToolResult:
         return _said(masked(str(problem_of(error)["detail"]), self._agent.secrets), is_error=True)
-
-
-def _check_origin(request: Request, agent: Agent) -> None:
-    """Refuse the page of a stranger that reaches this machine through a browser on it.
-
-    Raises:
-        HTTPException: 403.
-    """
-    server, origin = agent.config.server, request.headers.get("origin")
-    if origin is None or is_loopback(origin):
-        return
-    named = [*server.cors_origins, server.public_url, server.service_url]
-    if "*" not in named and _host(origin) not in {_host(url) for url in named if url}:
-        raise HTTPException(403, "this origin is not one of server.cors_origins")
-
-
-def _host(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.netloc
 
 
 def _arguments(given: dict[str, Any]) -> tuple[str, str | None]:

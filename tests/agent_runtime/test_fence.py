@@ -13,7 +13,7 @@ import pytest
 
 from agent_runtime import Agent, Finished
 from agent_runtime.fence import RULE
-from agent_runtime.messages import ApprovalRequired, Message
+from agent_runtime.messages import ApprovalRequired
 from agent_runtime.models.scripted import ScriptedModel
 from agent_runtime.progress import Decision
 from agent_runtime.server import create_app
@@ -87,8 +87,8 @@ async def test_a_result_stands_behind_a_fence_that_it_cannot_close_and_the_syste
     agent = scripted_agent(tmp_path, speaker.dialect, model, code=CODE, tools=tools, system_prompt="You help.")
     end = finished(await events_of(agent))
     first, second = (asked.messages for asked in model.asked)
-    assert first[0].content.startswith(f"You help.\n\n{RULE}")
-    assert first[0] == second[0]  # the beginning of the prompt stays, for the provider's cache
+    assert RULE not in first[0].content  # there is nothing to mark yet
+    assert second[0].content.startswith(f"You help.\n\n{RULE}")
     assert shown(second, "Call refund")[2] == INJECTION
     assert second[-1].role == ("tool" if speaker.dialect == "native" else "user")
     assert end.steps[0].tool_calls[0].result == INJECTION  # people see it as it is
@@ -130,12 +130,6 @@ async def test_an_answer_that_is_a_result_word_for_word_is_behind_the_fence_in_t
     texts = [message.content for message in model.asked[1].messages if "Call refund" in message.content]
     assert len(texts) == 2
     assert all(MARKED.search(text) for text in texts)
-
-
-async def test_an_agent_without_tools_is_told_nothing_of_fences(tmp_path: Path) -> None:
-    model = ScriptedModel(["Hello."])
-    await events_of(scripted_agent(tmp_path, "native", model, tools=[], system_prompt="You help."))
-    assert model.asked[0].messages[0] == Message("system", "You help.")
 
 
 async def test_a_plan_and_a_summary_are_made_of_what_stands_behind_a_fence_too(tmp_path: Path) -> None:
