@@ -59,7 +59,8 @@ def _in_utc(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-def _to_milliseconds(moment: datetime) -> str:
+def to_milliseconds(moment: datetime) -> str:
+    """A moment in UTC as it is sent."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -71,7 +72,7 @@ WebAddress = Annotated[
 ]
 Prose = Annotated[str, Field(max_length=8192), AfterValidator(_without_nul)]
 Moment = Annotated[
-    datetime, AfterValidator(_in_utc), PlainSerializer(_to_milliseconds, return_type=str, when_used="json")
+    datetime, AfterValidator(_in_utc), PlainSerializer(to_milliseconds, return_type=str, when_used="json")
 ]
 NAME_OR_OBJECT = Discriminator(
     _name_or_object,
