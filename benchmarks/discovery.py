@@ -65,7 +65,9 @@ class Row:
     @property
     def reached(self) -> bool:
         """Whether it is as good as it must be."""
-        return not self.errors and (median(self.ratios) >= self.target if self.theirs else max(self.ours) <= self.target)
+        return not self.errors and (
+            median(self.ratios) >= self.target if self.theirs else max(self.ours) <= self.target
+        )
 
 
 Ask = Callable[[], Awaitable[dict[str, Any]]]
@@ -90,7 +92,9 @@ async def measured(scale: Scale, folder: Path) -> list[Row]:
 async def lists(scale: Scale, folder: Path, load: Helper, agents: int) -> list[Row]:
     """The whole list, plain, compressed and unchanged, beside the same bytes prepared."""
     async with registry(folder / f"list-{agents}.db") as ours:
-        await load("ask", port=ours.port, calls="registrations", options=_changing(agents), connections=50, count=agents)
+        await load(
+            "ask", port=ours.port, calls="registrations", options=_changing(agents), connections=50, count=agents
+        )
         body, headers = await asyncio.to_thread(_fetched, ours.port)
         assert len(json.loads(body)) == agents
         prepared = folder / f"list-{agents}.json"
@@ -170,9 +174,7 @@ async def asked(load: Helper, server: Served, scale: Scale, calls: str, options:
     )
 
 
-async def counted(
-    row: Row, load: Helper, server: Served, scale: Scale, calls: str, options: dict[str, Any]
-) -> None:
+async def counted(row: Row, load: Helper, server: Served, scale: Scale, calls: str, options: dict[str, Any]) -> None:
     """Ask ours, and note what it took."""
     before = server.cpu()
     answer = await asked(load, server, scale, calls, options)
@@ -184,7 +186,9 @@ async def counted(
 @asynccontextmanager
 async def registry(file: Path) -> AsyncGenerator[Served]:
     """Our registry as an operator starts it."""
-    async with served("discovery", "--port", "0", "--database-url", f"sqlite:///{file}", "--log-level", "warning") as it:
+    async with served(
+        "discovery", "--port", "0", "--database-url", f"sqlite:///{file}", "--log-level", "warning"
+    ) as it:
         yield it
 
 

@@ -54,7 +54,8 @@ class Scoped(APIRoute):
         async def checked(request: Request) -> Response:
             if scope is not None:
                 settings = cast("Settings", request.state.settings)
-                request.state.caller = _admitted(settings.tokens, request, scope)
+                given = request.headers.get("authorization", "")
+                request.state.caller = admitted(settings.tokens, given, scope)
             return await handle(request)
 
         return checked
@@ -79,10 +80,11 @@ def _refusal(status: int, code: str, detail: str, hint: str | None, because: str
     return Refusal(status, code, detail, hint, headers={"www-authenticate": CHALLENGE + because})
 
 
-def _admitted(tokens: Tokens | None, request: Request, scope: Scope) -> Caller:
+def admitted(tokens: Tokens | None, authorization: str, scope: Scope) -> Caller:
+    """Who sends this header, if they have the scope; the 401 or 403 is raised."""
     if tokens is None:
         return ANYONE
-    kind, _, token = request.headers.get("authorization", "").strip().partition(" ")
+    kind, _, token = authorization.strip().partition(" ")
     if kind.lower() != "bearer" or not token.strip():
         hint = "Send one of its DISCOVERY_TOKENS as `Authorization: Bearer …`; an agent takes it from discovery.token."
         raise _refusal(401, "unauthorized", "This registry asks for a token.", hint)

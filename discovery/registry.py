@@ -19,7 +19,7 @@ from discovery.finding import find
 from discovery.heartbeats import Heartbeats, elapsed
 from discovery.history import GuardState, HistoryEntry
 from discovery.leases import Record, after_restart
-from discovery.listing import Listing, Prepared, agent_record
+from discovery.listing import Listing, Prepared, agent_record, tag_of
 from discovery.search import Hit
 from discovery.stores.base import Store, StoreError, Writing
 from discovery.table import Change, Draft, Table
@@ -130,6 +130,12 @@ class Registry:
             self._listing.heard(name)
         elif known is not None:
             await self._writer.write(lambda draft: decisions.reached(draft, (name, instance_id), found))
+
+    @property
+    def tag(self) -> str:
+        """The tag that the whole list has now."""
+        self._tick()
+        return tag_of(self._table)
 
     def listing(self) -> Prepared:
         """The whole list, ready to send; moved times may lag by a second."""

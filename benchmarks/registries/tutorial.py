@@ -1,6 +1,6 @@
 """A registry as a tutorial writes it: FastAPI, a table, a connection and a commit for each request.
 
-    python -m benchmarks.registries.tutorial FILE
+python -m benchmarks.registries.tutorial FILE
 """
 
 from __future__ import annotations
