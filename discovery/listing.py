@@ -71,9 +71,9 @@ class Listing:
         """Something about a name is different."""
         self._changed.add(name)
 
-    def heard(self, name: str) -> None:
+    def heard(self, *names: str) -> None:
         """A heartbeat moved the times of a name."""
-        self._heard.add(name)
+        self._heard.update(names)
 
     def forget(self) -> None:
         """Everything may be different."""
