@@ -182,14 +182,15 @@ class SqliteWriting:
     async def append(self, changes: Sequence[Change]) -> None:
         """See `Writing`."""
         await rows.write_changes(self._connection, changes)
-        await rows.set_state(self._connection, changes[-1].revision, self.lineage)
+        await rows.set_revision(self._connection, changes[-1].revision)
 
     async def refill(self, records: Iterable[Record], revision: int, lineage: str) -> None:
         """See `Writing`."""
         await self._connection.execute("DELETE FROM agents")
         await self._connection.execute("DELETE FROM agents_search")
         await rows.write_records(self._connection, list(records))
-        await rows.set_state(self._connection, revision, lineage)
+        await rows.set_revision(self._connection, revision)
+        await rows.set_lineage(self._connection, lineage)
 
 
 async def _connected(path: str) -> aiosqlite.Connection:
