@@ -16,7 +16,7 @@ from tests.serving import serve
 
 ROOT = Path(__file__).parents[2]
 # Put together here, so that this file does not hold them itself.
-AWS_KEY = "AKIA" + "2E0A8F3B9C6D1E4F"
+AWS_KEY = "AKIA" + "2E0A8F3B" + "9C6D1E4F"
 PRIVATE_KEY = "-----BEGIN " + "RSA PRIVATE KEY-----"
 
 
