@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, Discriminator, Field, PlainSerializer
 from pydantic_core import PydanticCustomError
 
-
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
