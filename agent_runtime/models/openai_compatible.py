@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, suppress
+from functools import cache
 from typing import Any
 
 from agent_runtime.config import ModelEndpoint
 from agent_runtime.messages import Message, ModelChunk, ToolSpec
 from agent_runtime.models.openai_faults import is_hard_quota, translated
-from agent_runtime.models.openai_wire import StreamedReply, wire_message, wire_schema, wire_tools
+from agent_runtime.models.openai_wire import Interrupted, StreamedReply, wire_message, wire_schema, wire_tools
+
+_LAST_BYTES_SECONDS = 0.1
 
 
 class OpenAICompatible:
@@ -30,6 +32,7 @@ class OpenAICompatible:
         self._name = config.name or ""
         self._schema_beside_tools = self._schema_beside_tools or config.endpoint is None  # OpenAI's own
         self._stack = AsyncExitStack()
+        self._connecting = asyncio.Lock()
         self._sdk: Any = None
         self._client: Any = None
 
@@ -39,33 +42,36 @@ class OpenAICompatible:
         return f"{self._config.provider}/{self._name}"
 
     async def __aenter__(self) -> OpenAICompatible:
-        self._sdk = await asyncio.to_thread(importlib.import_module, "openai")  # more than a second of imports
-        try:
-            self._client = await self._connected()
-            await self._stack.enter_async_context(self._client)
-        except BaseException:
-            await self._stack.aclose()
-            raise
-        return self
+        return self  # an agent that is never asked needs no client
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self._stack.aclose()
 
-    async def _connected(self) -> Any:
+    async def _connect(self) -> None:
+        """Make the client at the first question."""
+        async with self._connecting:
+            if self._client is None:
+                self._sdk = await asyncio.to_thread(importlib.import_module, "openai")  # a second, unless it is warm
+                certificates = await asyncio.to_thread(_trusted)
+                self._client = await self._stack.enter_async_context(self._official_client(certificates))
+
+    def _official_client(self, certificates: Any) -> Any:
         """The official client for this endpoint; it sends nothing yet."""
         return self._sdk.AsyncOpenAI(
             # Ollama and its kind need no key, but the client needs some text for its header.
             api_key=self._config.api_key.get_secret_value() if self._config.api_key else "none",
             base_url=self._config.endpoint or "https://api.openai.com/v1",
-            **self._transport(),
+            **self._transport(certificates),
         )
 
-    def _transport(self) -> dict[str, Any]:
+    def _transport(self, certificates: Any) -> dict[str, Any]:
         """What every client of the SDK is given. It obeys `Retry-After` up to two minutes; beyond, it gives up."""
+        hooks = {"response": [_give_up_on_quota]}
         return {
             "timeout": self._config.timeout_seconds,
             "max_retries": self._config.max_retries,
-            "http_client": self._sdk.DefaultAsyncHttpxClient(event_hooks={"response": [_give_up_on_quota]}),
+            # Of its two transports the one that stays fast with hundreds of connections.
+            "http_client": self._sdk.DefaultAioHttpClient(verify=certificates, event_hooks=hooks),
         }
 
     async def stream(
@@ -77,17 +83,24 @@ class OpenAICompatible:
         schema: Mapping[str, Any] | None = None,
     ) -> AsyncGenerator[ModelChunk]:
         """Yield text as it comes, the tool calls when they are whole, then the usage."""
+        if self._client is None:
+            await self._connect()
         body = self._body(messages, tools, stop, schema)
         reply = StreamedReply()
+        http = importlib.import_module("httpx2")
         try:
-            stream = await self._client.post(
-                "/chat/completions", body=body, cast_to=object, stream=True, stream_cls=self._sdk.AsyncStream[object]
+            response = await self._client.post(
+                "/chat/completions", body=body, cast_to=http.Response, stream=True, stream_cls=self._sdk.AsyncStream
             )
-            async with stream:
-                async for chunk in stream:
-                    if text := reply.add(chunk):
+            async with aclosing(response):
+                pieces = response.aiter_bytes()
+                async for piece in pieces:
+                    for text in reply.read(piece):
                         yield text
-        except (self._sdk.OpenAIError, importlib.import_module("httpx2").HTTPError, json.JSONDecodeError) as error:
+                    if reply.is_over:
+                        await _exhausted(pieces)
+                        break
+        except (self._sdk.OpenAIError, http.HTTPError, Interrupted, ValueError) as error:
             raise translated(error, self._name, self._config) from error
         for chunk in reply.end():
             yield chunk
@@ -113,6 +126,20 @@ class OpenAICompatible:
         if schema and (self._schema_beside_tools or not tools):
             body.setdefault("response_format", wire_schema(schema))
         return body
+
+
+@cache
+def _trusted() -> Any:
+    """The certificates of all clients: to read them takes longer than ten questions."""
+    return importlib.import_module("httpx2").create_ssl_context()
+
+
+async def _exhausted(pieces: AsyncIterator[bytes]) -> None:
+    """Read what comes behind the reply's last event: only then can its connection serve the next question."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LAST_BYTES_SECONDS):
+            async for _ in pieces:
+                pass
 
 
 async def _give_up_on_quota(response: Any) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import re
+from collections.abc import Iterator
 
 from agent_runtime.config import ModelEndpoint
 from agent_runtime.errors import ModelError
+from agent_runtime.models.openai_wire import Interrupted
 from agent_runtime.placeholders import masked
 
 # Providers agree on no code for a conversation that is too long, so their words are read too.
@@ -25,22 +27,27 @@ _OUT_OF_QUOTA = re.compile(r"out of call volume quota|exceeded your current quot
 
 def translated(error: Exception, model: str, config: ModelEndpoint) -> ModelError:
     """A foreign error as the ModelError whose fault says whose turn it is."""
-    sdk, http = importlib.import_module("openai"), importlib.import_module("httpx2")
-    match error:
-        case sdk.APITimeoutError():
-            return ModelError(
-                f"the model {model} did not answer within {config.timeout_seconds:g} s", fault="unreachable"
-            )
-        case sdk.APIConnectionError() if isinstance(error.__cause__, http.ConnectError):
-            return ModelError(
-                f"the model {model} cannot be reached at model.endpoint: {error.__cause__}", fault="unreachable"
-            )
-        case sdk.APIConnectionError():
-            return ModelError(f"the connection to the model {model} broke: {_one_line(error.__cause__ or error)}")
-        case sdk.APIError():
-            return _refused(error, model, config)
-        case _:
-            return ModelError(f"the model {model} sent something that cannot be read: {type(error).__name__}")
+    sdk, http, aiohttp = (importlib.import_module(name) for name in ("openai", "httpx2", "aiohttp"))
+    if isinstance(error, sdk.APIConnectionError | http.TransportError):
+        # The SDK calls every broken connection a time-out; what really happened is in the chain of causes.
+        for cause in _causes(error):
+            if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+                what = _one_line(cause.__cause__ or cause)
+                return ModelError(f"the model {model} cannot be reached at model.endpoint: {what}", fault="unreachable")
+            if isinstance(cause, TimeoutError):
+                waited = f"{config.timeout_seconds:g} s"
+                return ModelError(f"the model {model} did not answer within {waited}", fault="unreachable")
+        return ModelError(f"the connection to the model {model} broke: {_one_line(error.__cause__ or error)}")
+    if isinstance(error, sdk.APIError | Interrupted):
+        return _refused(error, model, config)
+    return ModelError(f"the model {model} sent something that cannot be read: {type(error).__name__}")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
 
 
 def is_hard_quota(text: str) -> bool:
