@@ -15,8 +15,8 @@ import asyncio
 import json
 import re
 import sys
-from collections.abc import Iterable
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import httptools  # pyright: ignore[reportMissingTypeStubs]
 import uvloop
@@ -62,57 +62,79 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         body, self._body, self._parser = self._body, b"", None
         options = {name: int(value) for name, value in _OPTION.findall(self._url.decode())}
-        asked = json.loads(body)
+        wish = Wish.of(json.loads(body), options)
         if options.get("delay_ms") or options.get("pace_ms"):
-            self._answering = asyncio.create_task(self._answer(asked, options))
+            self._answering = asyncio.create_task(self._answer(wish, options))
         else:
-            self._transport.write(whole(asked, options))
+            self._transport.write(whole(wish))
 
-    async def _answer(self, asked: dict[str, Any], options: dict[str, int]) -> None:
+    async def _answer(self, wish: Wish, options: dict[str, int]) -> None:
         await asyncio.sleep(options.get("delay_ms", 0) / 1000)
-        if not (options.get("pace_ms") and asked.get("stream")):
-            self._transport.write(whole(asked, options))
+        if not (options.get("pace_ms") and wish.streamed):
+            self._transport.write(whole(wish))
             return
         self._transport.write(_EVENTS)
-        for piece in events(asked, options):
+        for piece in events(wish):
             self._transport.write(_chunk(piece))
             await asyncio.sleep(options["pace_ms"] / 1000)
         self._transport.write(b"0\r\n\r\n")
 
 
-def whole(asked: dict[str, Any], options: dict[str, int]) -> bytes:
+class Wish(NamedTuple):
+    """What of a request its reply depends on."""
+
+    model: str
+    streamed: bool
+    counted: bool
+    tool: str | None
+    words: tuple[str, ...]
+
+    @staticmethod
+    def of(asked: dict[str, Any], options: dict[str, int]) -> Wish:
+        """The wish of a request's body."""
+        last, tools = asked["messages"][-1], asked.get("tools") or []
+        words = tuple([" word"] * options.get("words", 9))
+        tool = str(tools[0]["function"]["name"]) if tools else None
+        if last["role"] == "tool":
+            tool = None
+            words = ("The", " sum", " of", " the", " two", " numbers", " is ", _text(last["content"]), ".")
+        counted = bool((asked.get("stream_options") or {}).get("include_usage"))
+        return Wish(asked["model"], bool(asked.get("stream")), counted, tool, words)
+
+
+@lru_cache
+def whole(wish: Wish) -> bytes:
     """A reply in one piece, streamed or not, with its head."""
-    if asked.get("stream"):
-        return _EVENTS + _chunk(b"".join(events(asked, options))) + b"0\r\n\r\n"
-    body = json.dumps(_completion(asked, options)).encode()
+    if wish.streamed:
+        return _EVENTS + b"".join(_chunk(event) for event in events(wish)) + b"0\r\n\r\n"
+    body = json.dumps(_completion(wish)).encode()
     return _JSON % (len(body), body)
 
 
-def events(asked: dict[str, Any], options: dict[str, int]) -> Iterable[bytes]:
+@lru_cache
+def events(wish: Wish) -> list[bytes]:
     """A reply as server-sent events: one a token, as OpenAI sends them."""
-    tool = _tool_to_call(asked)
-    yield _event(asked, {"role": "assistant", "content": None if tool else ""})
-    if tool:
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": None if wish.tool else ""}]
+    if wish.tool:
         call = {"index": 0, "id": "call_0123456789", "type": "function"}
-        yield _event(asked, {"tool_calls": [{**call, "function": {"name": tool, "arguments": ""}}]})
-        for piece in PIECES:
-            yield _event(asked, {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]})
+        deltas.append({"tool_calls": [{**call, "function": {"name": wish.tool, "arguments": ""}}]})
+        deltas += [{"tool_calls": [{"index": 0, "function": {"arguments": piece}}]} for piece in PIECES]
     else:
-        for word in _words(asked, options):
-            yield _event(asked, {"content": word})
-    yield _event(asked, {}, "tool_calls" if tool else "stop")
-    if (asked.get("stream_options") or {}).get("include_usage"):
-        yield _event(asked, None)
-    yield b"data: [DONE]\n\n"
+        deltas += [{"content": word} for word in wish.words]
+    told = [_event(wish, delta) for delta in deltas]
+    told.append(_event(wish, {}, "tool_calls" if wish.tool else "stop"))
+    if wish.counted:
+        told.append(_event(wish, None))
+    return [*told, b"data: [DONE]\n\n"]
 
 
-def _event(asked: dict[str, Any], delta: dict[str, Any] | None, finish_reason: str | None = None) -> bytes:
+def _event(wish: Wish, delta: dict[str, Any] | None, finish_reason: str | None = None) -> bytes:
     choices = [] if delta is None else [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}]
     chunk = {
         "id": "chatcmpl-0123456789abcdefghijklmnopq",
         "object": "chat.completion.chunk",
         "created": 1790000000,
-        "model": asked["model"],
+        "model": wish.model,
         "service_tier": "default",
         "system_fingerprint": "fp_0123456789",
         "choices": choices,
@@ -121,39 +143,24 @@ def _event(asked: dict[str, Any], delta: dict[str, Any] | None, finish_reason: s
     return b"data: %b\n\n" % json.dumps(chunk, separators=(",", ":")).encode()
 
 
-def _completion(asked: dict[str, Any], options: dict[str, int]) -> dict[str, Any]:
-    tool = _tool_to_call(asked)
+def _completion(wish: Wish) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": None, "refusal": None, "annotations": []}
-    if tool:
-        function = {"name": tool, "arguments": ARGUMENTS}
+    if wish.tool:
+        function = {"name": wish.tool, "arguments": ARGUMENTS}
         message["tool_calls"] = [{"id": "call_0123456789", "type": "function", "function": function}]
     else:
-        message["content"] = "".join(_words(asked, options))
-    reason = "tool_calls" if tool else "stop"
+        message["content"] = "".join(wish.words)
+    reason = "tool_calls" if wish.tool else "stop"
     return {
         "id": "chatcmpl-0123456789abcdefghijklmnopq",
         "object": "chat.completion",
         "created": 1790000000,
-        "model": asked["model"],
+        "model": wish.model,
         "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": reason}],
         "usage": _USAGE,
         "service_tier": "default",
         "system_fingerprint": "fp_0123456789",
     }
-
-
-def _tool_to_call(asked: dict[str, Any]) -> str | None:
-    tools: list[Any] = asked.get("tools") or []
-    if not tools or asked["messages"][-1]["role"] == "tool":
-        return None
-    return str(tools[0]["function"]["name"])
-
-
-def _words(asked: dict[str, Any], options: dict[str, int]) -> list[str]:
-    last = asked["messages"][-1]
-    if last["role"] == "tool":
-        return ["The", " sum", " of", " the", " two", " numbers", " is ", _text(last["content"]), "."]
-    return [" word"] * options.get("words", 9)
 
 
 def _text(content: Any) -> str:

@@ -67,12 +67,13 @@ class Worker:
         measured = await _measured(all_of_them())
         return {**measured, "chunks": chunks, "firsts": firsts}
 
-    async def idle(self, count: int, folder: str) -> dict[str, float]:
-        """So many agents beside each other, each ready to answer."""
-        await self._subject.idle(20, Path(folder) / "warm")
+    async def idle(self, count: int, folder: str, opened: bool) -> dict[str, float]:
+        """So many agents beside each other; `opened` where a contender knows a difference."""
+        make = self._subject.opened if opened else self._subject.idle
+        await make(20, Path(folder) / "warm")
         gc.collect()
         before, began = _resident_bytes(), time.process_time()
-        agents = await self._subject.idle(count, Path(folder) / "all")
+        agents = await make(count, Path(folder) / "all")
         cpu = time.process_time() - began
         gc.collect()
         used = _resident_bytes() - before

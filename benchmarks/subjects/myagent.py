@@ -66,6 +66,10 @@ class Subject:
                 yield event.delta
 
     async def idle(self, count: int, folder: Path) -> list[Any]:
+        return [Agent(folder / f"agent-{number}.yaml") for number in range(count)]
+
+    async def opened(self, count: int, folder: Path) -> list[Any]:
+        """The same, each from a file of its own and with all that it needs."""
         files = [write(folder, "http://127.0.0.1:9/v1", name=f"agent-{number}") for number in range(count)]
         return [await self._stack.enter_async_context(Agent(file)) for file in files]
 

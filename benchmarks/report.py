@@ -1,0 +1,111 @@
+"""Figures as people read them: a Markdown table, and the page of all of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.contenders import HERE
+
+_HEAD = "| what | ours | reference | ratio (spread) | must be | | best peer | its ratio |\n|---|--:|--:|--:|--:|---|---|--:|"
+_PAGE = """\
+# Benchmarks
+
+Made by `benchmarks/run`; `benchmarks/run --help` says how to measure less. Everything that is compared was measured in
+one run, in turns, each in a process and an environment of its own, against a stand-in for the model's API in a further
+process. Figures are medians over the rounds; a ratio is taken within each round, so that whatever else the machine did
+weighs on both sides. CPU is that of the whole process. The spread is the least and the greatest ratio of all rounds.
+"""
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows of one file."""
+    notes = [f"{row['title'].lstrip('… ')}: {row['note']}." for row in rows if row["note"]]
+    return "\n".join([_HEAD, *map(_line, rows)]) + "".join(f"\n\n{note}" for note in notes)
+
+
+def _line(row: dict[str, Any]) -> str:
+    ours, reference = row["contenders"][row["ours"]], row["contenders"][row["reference"]]
+    low, high = ours["ratios"]
+    same = row["ours"] == row["reference"]
+    sign = "≤" if row["better"] == "less" else "≥"
+    bound = "" if row["bound"] is None else f"{sign} {row['bound']:g} ×"
+    kept = {None: "", True: "✓", False: "✗"}[row["holds"]]
+    peer = row["best_peer"]
+    beside = [peer, f"{row['contenders'][peer]['ratio']:.2f} ×"] if peer else ["", ""]
+    cells = [
+        row["title"],
+        _amount(ours["median"], row["unit"]),
+        "" if same else f"{row['reference']} {_amount(reference['median'], row['unit'])}",
+        "" if same else f"{ours['ratio']:.2f} × ({low:.2f}–{high:.2f})",
+        bound,
+        kept,
+        *beside,
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _amount(value: float, unit: str) -> str:
+    digits = 0 if value >= 100 else 1 if value >= 10 else 2
+    return f"{value:,.{digits}f} {unit}".replace(" /s", "/s")
+
+
+def page(results: Path, order: Sequence[str]) -> str:
+    """All files of a folder, those that are listed first."""
+    files = {file.stem: file for file in results.glob("*.json")}
+    names = [*(name for name in order if name in files), *sorted(files.keys() - set(order))]
+    parts = [_PAGE]
+    for name in names:
+        kept = json.loads(files[name].read_text(encoding="utf-8"))
+        parts.append(f"\n## {name.replace('_', ' ').capitalize()}\n\n{table(kept['rows'])}\n\n{_measured(kept['machine'])}\n")
+    parts.append(_everybody(results, names))
+    return "".join(parts)
+
+
+def _everybody(results: Path, names: Sequence[str]) -> str:
+    """The ratios of all contenders, for those who want to see more than the best peer."""
+    lines = ["\n## Every contender\n", "\nRatio to the reference of the row.\n"]
+    for name in names:
+        rows = [row for row in json.loads((results / f"{name}.json").read_text())["rows"] if len(row["contenders"]) > 2]
+        if not rows:
+            continue
+        everybody = list(dict.fromkeys(contender for row in rows for contender in row["contenders"]))
+        lines.append(f"\n| {name} | {' | '.join(everybody)} |\n|---|{'--:|' * len(everybody)}\n")
+        for row in rows:
+            told = (row["contenders"].get(contender) for contender in everybody)
+            cells = (f"{one['ratio']:.2f}" if one else "" for one in told)
+            lines.append(f"| {row['title']} | {' | '.join(cells)} |\n")
+    return "".join(lines)
+
+
+def _measured(machine: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    return f"{machine['date']}, {machine['cpus']} × {machine['cpu']}, {machine['system']}, Python {machine['python']}; {versions}."
+
+
+def machine() -> dict[str, Any]:
+    """Where it was measured, and of what versions."""
+    pins = [line for file in sorted((HERE / "requirements").glob("*.txt")) for line in file.read_text().splitlines()]
+    named = dict(sorted({line.split("==")[0].split("[")[0]: line.split("==")[1] for line in pins if "==" in line}.items()))
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "cpu": _cpu(),
+        "cpus": os.cpu_count(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "versions": {"myagent": version("myagent"), **named},
+    }
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
