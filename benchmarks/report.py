@@ -13,7 +13,9 @@ from typing import Any
 
 from benchmarks.contenders import HERE
 
-_HEAD = "| what | ours | reference | ratio (spread) | must be | | best peer | its ratio |\n|---|--:|--:|--:|--:|---|---|--:|"
+_HEAD = """\
+| what | ours | reference | ratio (spread) | must be | | best peer | its ratio |
+|---|--:|--:|--:|--:|---|---|--:|"""
 _PAGE = """\
 # Benchmarks
 
@@ -56,14 +58,26 @@ def _amount(value: float, unit: str) -> str:
     return f"{value:,.{digits}f} {unit}".replace(" /s", "/s")
 
 
-def page(results: Path, order: Sequence[str]) -> str:
-    """All files of a folder, those that are listed first."""
+def keep(file: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write the rows of one subject, with the machine they were measured on."""
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n", encoding="utf-8")
+
+
+def write_page(file: Path, results: Path, order: Sequence[str]) -> None:
+    """All tables of a folder of results, those that are listed first."""
+    file.write_text(_page(results, order), encoding="utf-8")
+
+
+def _page(results: Path, order: Sequence[str]) -> str:
     files = {file.stem: file for file in results.glob("*.json")}
     names = [*(name for name in order if name in files), *sorted(files.keys() - set(order))]
     parts = [_PAGE]
     for name in names:
         kept = json.loads(files[name].read_text(encoding="utf-8"))
-        parts.append(f"\n## {name.replace('_', ' ').capitalize()}\n\n{table(kept['rows'])}\n\n{_measured(kept['machine'])}\n")
+        parts.append(
+            f"\n## {name.replace('_', ' ').capitalize()}\n\n{table(kept['rows'])}\n\n{_measured(kept['machine'])}\n"
+        )
     parts.append(_everybody(results, names))
     return "".join(parts)
 
@@ -86,13 +100,16 @@ def _everybody(results: Path, names: Sequence[str]) -> str:
 
 def _measured(machine: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
-    return f"{machine['date']}, {machine['cpus']} × {machine['cpu']}, {machine['system']}, Python {machine['python']}; {versions}."
+    host = f"{machine['cpus']} × {machine['cpu']}, {machine['system']}, Python {machine['python']}"
+    return f"{machine['date']}, {host}; {versions}."
 
 
 def machine() -> dict[str, Any]:
     """Where it was measured, and of what versions."""
     pins = [line for file in sorted((HERE / "requirements").glob("*.txt")) for line in file.read_text().splitlines()]
-    named = dict(sorted({line.split("==")[0].split("[")[0]: line.split("==")[1] for line in pins if "==" in line}.items()))
+    named = dict(
+        sorted({line.split("==")[0].split("[")[0]: line.split("==")[1] for line in pins if "==" in line}.items())
+    )
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "cpu": _cpu(),

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -43,11 +42,9 @@ async def run(names: list[str] | tuple[str, ...], scale: Scale, results: Path | 
         told = [row.to_json() for row in rows]
         print(report.table(told), flush=True)
         if results:
-            results.mkdir(exist_ok=True)
-            kept = {"machine": report.machine(), "rows": told}
-            (results / f"{name}.json").write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+            report.keep(results / f"{name}.json", told)
     if results:
-        (HERE / "RESULTS.md").write_text(report.page(results, MEASURES), encoding="utf-8")
+        report.write_page(HERE / "RESULTS.md", results, MEASURES)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -20,6 +20,7 @@ MOST_LINES, MOST_LINES_OF_A_FUNCTION = 300, 50
 # The runtime from the ground up; a file may import only what stands on a floor below its own, deferred imports too.
 FLOORS = [
     {
+        "deadline",
         "errors",
         "messages",
         "model_choice",
@@ -39,6 +40,7 @@ FLOORS = [
         "logs",
         "model_config",
         "models.base",
+        "models.openai_http",
         "models.openai_wire",
         "models.scripted",
         "planning",

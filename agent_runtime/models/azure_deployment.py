@@ -32,13 +32,13 @@ class AzureDeployment(OpenAICompatible):
             raise
         return self
 
-    def _official_client(self, certificates: Any) -> Any:
+    def _official_client(self) -> Any:
         return self._sdk.AsyncAzureOpenAI(
             azure_endpoint=self._config.endpoint,
             azure_deployment=self._name,
             api_version=self._config.api_version,
             **self._who,
-            **self._transport(certificates),
+            **self._transport(),
         )
 
     async def _signed_in(self) -> dict[str, Any]:

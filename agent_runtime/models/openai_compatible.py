@@ -10,7 +10,6 @@ import asyncio
 import importlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
-from functools import cache
 from typing import Any
 
 from agent_runtime.config import ModelEndpoint
@@ -34,6 +33,7 @@ class OpenAICompatible:
         self._stack = AsyncExitStack()
         self._connecting = asyncio.Lock()
         self._sdk: Any = None
+        self._http: Any = None
         self._client: Any = None
 
     @property
@@ -47,31 +47,29 @@ class OpenAICompatible:
     async def __aexit__(self, *exc_info: object) -> None:
         await self._stack.aclose()
 
-    async def _connect(self) -> None:
-        """Make the client at the first question."""
+    async def _connect(self) -> Any:
+        """The client, made at the first question."""
         async with self._connecting:
             if self._client is None:
-                self._sdk = await asyncio.to_thread(importlib.import_module, "openai")  # a second, unless it is warm
-                certificates = await asyncio.to_thread(_trusted)
-                self._client = await self._stack.enter_async_context(self._official_client(certificates))
+                self._sdk, self._http = await asyncio.to_thread(_libraries)
+                self._client = await self._stack.enter_async_context(self._official_client())
+        return self._client
 
-    def _official_client(self, certificates: Any) -> Any:
+    def _official_client(self) -> Any:
         """The official client for this endpoint; it sends nothing yet."""
         return self._sdk.AsyncOpenAI(
             # Ollama and its kind need no key, but the client needs some text for its header.
             api_key=self._config.api_key.get_secret_value() if self._config.api_key else "none",
             base_url=self._config.endpoint or "https://api.openai.com/v1",
-            **self._transport(certificates),
+            **self._transport(),
         )
 
-    def _transport(self, certificates: Any) -> dict[str, Any]:
+    def _transport(self) -> dict[str, Any]:
         """What every client of the SDK is given. It obeys `Retry-After` up to two minutes; beyond, it gives up."""
-        hooks = {"response": [_give_up_on_quota]}
         return {
             "timeout": self._config.timeout_seconds,
             "max_retries": self._config.max_retries,
-            # Of its two transports the one that stays fast with hundreds of connections.
-            "http_client": self._sdk.DefaultAioHttpClient(verify=certificates, event_hooks=hooks),
+            "http_client": self._http.LeanClient(event_hooks={"response": [_give_up_on_quota]}),
         }
 
     async def stream(
@@ -83,13 +81,12 @@ class OpenAICompatible:
         schema: Mapping[str, Any] | None = None,
     ) -> AsyncGenerator[ModelChunk]:
         """Yield text as it comes, the tool calls when they are whole, then the usage."""
-        if self._client is None:
-            await self._connect()
+        client = self._client or await self._connect()
         body = self._body(messages, tools, stop, schema)
         reply = StreamedReply()
-        http = importlib.import_module("httpx2")
+        http = self._http.httpx2
         try:
-            response = await self._client.post(
+            response = await client.post(
                 "/chat/completions", body=body, cast_to=http.Response, stream=True, stream_cls=self._sdk.AsyncStream
             )
             async with aclosing(response):
@@ -128,10 +125,11 @@ class OpenAICompatible:
         return body
 
 
-@cache
-def _trusted() -> Any:
-    """The certificates of all clients: to read them takes longer than ten questions."""
-    return importlib.import_module("httpx2").create_ssl_context()
+def _libraries() -> tuple[Any, Any]:
+    """The official client and the HTTP below it; they take a second where nobody has asked before."""
+    http = importlib.import_module("agent_runtime.models.openai_http")
+    http.certificates()
+    return importlib.import_module("openai"), http
 
 
 async def _exhausted(pieces: AsyncIterator[bytes]) -> None:

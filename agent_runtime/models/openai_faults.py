@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Iterator
 
 from agent_runtime.config import ModelEndpoint
 from agent_runtime.errors import ModelError
@@ -27,27 +26,21 @@ _OUT_OF_QUOTA = re.compile(r"out of call volume quota|exceeded your current quot
 
 def translated(error: Exception, model: str, config: ModelEndpoint) -> ModelError:
     """A foreign error as the ModelError whose fault says whose turn it is."""
-    sdk, http, aiohttp = (importlib.import_module(name) for name in ("openai", "httpx2", "aiohttp"))
-    if isinstance(error, sdk.APIConnectionError | http.TransportError):
-        # The SDK calls every broken connection a time-out; what really happened is in the chain of causes.
-        for cause in _causes(error):
-            if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-                what = _one_line(cause.__cause__ or cause)
-                return ModelError(f"the model {model} cannot be reached at model.endpoint: {what}", fault="unreachable")
-            if isinstance(cause, TimeoutError):
-                waited = f"{config.timeout_seconds:g} s"
-                return ModelError(f"the model {model} did not answer within {waited}", fault="unreachable")
-        return ModelError(f"the connection to the model {model} broke: {_one_line(error.__cause__ or error)}")
-    if isinstance(error, sdk.APIError | Interrupted):
-        return _refused(error, model, config)
-    return ModelError(f"the model {model} sent something that cannot be read: {type(error).__name__}")
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__
+    sdk, http = importlib.import_module("openai"), importlib.import_module("httpx2")
+    broken = error.__cause__ if isinstance(error, sdk.APIConnectionError) else error
+    match broken:
+        case http.TimeoutException():
+            waited = f"{config.timeout_seconds:g} s"
+            return ModelError(f"the model {model} did not answer within {waited}", fault="unreachable")
+        case http.ConnectError():
+            what = _one_line(broken.__cause__.__cause__ if broken.__cause__ else broken)
+            return ModelError(f"the model {model} cannot be reached at model.endpoint: {what}", fault="unreachable")
+        case http.TransportError():
+            return ModelError(f"the connection to the model {model} broke: {_one_line(broken)}")
+        case sdk.APIError() | Interrupted():
+            return _refused(error, model, config)
+        case _:
+            return ModelError(f"the model {model} sent something that cannot be read: {type(error).__name__}")
 
 
 def is_hard_quota(text: str) -> bool:

@@ -60,18 +60,12 @@ def agent_of(request: Request) -> Agent:
     return cast("Agent", request.state.agent)
 
 
-CurrentAgent = Annotated[Agent, Depends(agent_of)]
-
-
 def runs_of(request: Request) -> Runs:
     """The runs that this application has started."""
     return cast("Runs", request.state.runs)
 
 
-CurrentRuns = Annotated[Runs, Depends(runs_of)]
-
-
-def caller_of(request: Request, agent: CurrentAgent) -> str:
+def caller_of(request: Request, agent: Agent) -> str:
     """Who is calling, as the first part of a session's owner: one of the agent's keys, or nobody in particular.
 
     Raises:
@@ -89,7 +83,28 @@ def caller_of(request: Request, agent: CurrentAgent) -> str:
     return digest.hex()[:32]
 
 
-Caller = Annotated[str, Depends(caller_of)]
+# FastAPI runs a dependency that is not asynchronous in a thread, which takes longer than all three of these.
+
+
+async def _agent(request: Request) -> Agent:
+    return agent_of(request)
+
+
+CurrentAgent = Annotated[Agent, Depends(_agent)]
+
+
+async def _runs(request: Request) -> Runs:
+    return runs_of(request)
+
+
+CurrentRuns = Annotated[Runs, Depends(_runs)]
+
+
+async def _caller(request: Request, agent: CurrentAgent) -> str:
+    return caller_of(request, agent)
+
+
+Caller = Annotated[str, Depends(_caller)]
 
 
 def owner_of(caller: str, user_id: str | None) -> str:

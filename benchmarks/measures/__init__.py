@@ -1,1 +1,1 @@
-"""What is measured, one file a subject. Each has `async def measure(scale: Scale) -> list[Row]`; `run.py` lists them."""
+"""What is measured, one file a subject. Each has `measure(scale: Scale) -> list[Row]`; `run.py` lists them."""

@@ -40,9 +40,7 @@ async def measure(scale: Scale) -> list[Row]:
 
 
 async def _load(port: int, connections: int, requests: int) -> dict[str, Any]:
-    async with program(
-        sys.executable, "-m", "benchmarks.load", str(port), str(connections), str(requests)
-    ) as process:
+    async with program(sys.executable, "-m", "benchmarks.load", str(port), str(connections), str(requests)) as process:
         out, _ = await process.communicate()
     told = json.loads(out)
     assert not told["errors"], f"{told['errors']} of {requests} requests were not answered as they should"

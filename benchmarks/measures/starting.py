@@ -46,7 +46,9 @@ async def _idle(scale: Scale) -> list[Row]:
     ready.note = "file read and checked, tool imported, model and rooms open"
     count = scale.count(1000)
     for _ in range(max(1, scale.rounds // 2)):
-        made = {name: await _of_one(name, count, opened=False) for name in (OURS, *(p for p in PEERS if p in scale.peers))}
+        made = {
+            name: await _of_one(name, count, opened=False) for name in (OURS, *(p for p in PEERS if p in scale.peers))
+        }
         memory.add({name: told["bytes"] / 1024 for name, told in made.items()})
         cpu.add({name: told["cpu"] * 1e6 for name, told in made.items()})
         opened = await _of_one(OURS, count, opened=True)

@@ -11,7 +11,7 @@ WORDS = 400
 
 
 async def measure(scale: Scale) -> list[Row]:
-    """CPU per chunk of a stream that comes as fast as it is read, of one with a chunk every 2 ms, and the first text."""
+    """CPU per chunk of a stream that comes as fast as it is read, and of one that does not; the first text."""
     chunk = Row("stream_cpu", "Streaming: CPU per chunk", "µs", OURS, REFERENCE, "less", 0.25)
     slow = Row("stream_paced_cpu", "… where a chunk comes every 2 ms", "µs", OURS, REFERENCE, "less")
     slow.note = "most of it is the operating system's, which wakes the process for every chunk"

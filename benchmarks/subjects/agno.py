@@ -9,10 +9,10 @@ from typing import Any
 
 os.environ["AGNO_TELEMETRY"] = "false"
 
-from agno.agent import Agent  # noqa: E402
-from agno.models.openai import OpenAIChat  # noqa: E402
+from agno.agent import Agent
+from agno.models.openai import OpenAIChat
 
-from benchmarks.subjects.common import KEY, MODEL, PROMPT, add, serve_with_fastapi  # noqa: E402
+from benchmarks.subjects.common import KEY, MODEL, PROMPT, add, serve_with_fastapi
 
 
 class Subject:

@@ -53,9 +53,7 @@ async def _events(runner: InMemoryRunner, text: str, config: RunConfig) -> Async
         app_name=runner.app_name, user_id=USER, session_id=uuid.uuid4().hex
     )
     message = types.Content(role="user", parts=[types.Part(text=text)])
-    async for event in runner.run_async(
-        user_id=USER, session_id=session.id, new_message=message, run_config=config
-    ):
+    async for event in runner.run_async(user_id=USER, session_id=session.id, new_message=message, run_config=config):
         yield event
     await runner.session_service.delete_session(app_name=runner.app_name, user_id=USER, session_id=session.id)
 

@@ -9,10 +9,10 @@ from typing import Any
 
 os.environ["LANGSMITH_TRACING"] = "false"
 
-from langchain_openai import ChatOpenAI  # noqa: E402
-from langgraph.prebuilt import create_react_agent  # noqa: E402
+from langchain_openai import ChatOpenAI
+from langgraph.prebuilt import create_react_agent
 
-from benchmarks.subjects.common import KEY, MODEL, PROMPT, add, serve_with_fastapi  # noqa: E402
+from benchmarks.subjects.common import KEY, MODEL, PROMPT, add, serve_with_fastapi
 
 
 def _model(url: str) -> Any:

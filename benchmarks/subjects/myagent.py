@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from agent_runtime import Agent, Text
-
 from benchmarks.subjects.common import KEY, MODEL, PROMPT
 
 FILE = """\
