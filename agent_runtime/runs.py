@@ -59,6 +59,7 @@ class Run:
         self._events: list[RunEvent] = []
         self._joined: list[str] = []
         self._changed = asyncio.Event()
+        self._ended = asyncio.Event()
         self._readers = 0
         self._cancel_when_left = cancel_when_left
         self._task: asyncio.Task[None] | None = None
@@ -79,6 +80,7 @@ class Run:
         Safe to give up waiting for: nothing is lost, and the run goes on.
         """
         while len(self._events) <= after and not self.is_over:
+            self._changed.clear()
             await self._changed.wait()
         return self._events[after:]
 
@@ -96,8 +98,7 @@ class Run:
         Raises:
             MyAgentError: what the run failed with.
         """
-        while not self.is_over:
-            await self._changed.wait()
+        await self._ended.wait()
         match self._events[-1]:
             case Finished(answer, stop_reason, steps, usage):
                 return RunResult(self.run_id, self.session_id, answer, stop_reason, steps, usage)
@@ -168,8 +169,9 @@ class Run:
         else:
             self._flush()
             self._events.append(event)
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        self._changed.set()
+        if self.is_over:
+            self._ended.set()
 
     def _flush(self) -> None:
         if self._joined:

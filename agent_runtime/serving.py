@@ -6,8 +6,9 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import uvicorn
 
@@ -15,12 +16,19 @@ from agent_runtime.config import ServerConfig
 from agent_runtime.errors import MyAgentError, StartError
 from agent_runtime.fleet import Fleet, Overrides
 from agent_runtime.loading import AgentFile
+from agent_runtime.models import preload
 from agent_runtime.telemetry import Telemetry
 from discovery.contract import is_loopback
 
 _log = logging.getLogger(__name__)
 
 GRACEFUL_SECONDS = 5  # below the ten seconds that a container is given between SIGTERM and SIGKILL
+
+
+def run(serving: Coroutine[Any, Any, None]) -> None:
+    """Run `serve` to its end, on uvloop where the platform has it."""
+    with asyncio.Runner(loop_factory=uvicorn.Config("", loop="auto").get_loop_factory()) as runner:
+        runner.run(serving)
 
 
 async def serve(
@@ -56,7 +64,7 @@ async def serve(
                 server_header=False,
                 timeout_graceful_shutdown=GRACEFUL_SECONDS,
             )
-            uvicorn_server = _Server(config, lambda: _print_ready(fleet, server.host, port, shared=shared))
+            uvicorn_server = _Server(config, lambda: _ready(fleet, server.host, port, shared=shared))
             stop.then(lambda: setattr(uvicorn_server, "should_exit", True))
             watching = asyncio.create_task(fleet.watch()) if reload else None
             try:
@@ -141,7 +149,9 @@ class _Server(uvicorn.Server):
         yield  # ours stay: uvicorn's would end the process before the agent is closed
 
 
-def _print_ready(fleet: Fleet, host: str, port: int, *, shared: bool) -> None:
+def _ready(fleet: Fleet, host: str, port: int, *, shared: bool) -> None:
+    models = [agent.config.model for agent in fleet.agents]
+    asyncio.get_running_loop().run_in_executor(None, preload, models)  # while nobody has asked yet
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
     for agent in fleet.agents:
         path = f"/{agent.config.name}" if shared else ""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from agent_runtime.config import ModelConfig, ModelEndpoint
 from agent_runtime.models.base import Model
 
-__all__ = ["Model", "model_for"]
+__all__ = ["Model", "model_for", "preload"]
 
 
 def model_for(config: ModelConfig) -> Model:
@@ -15,6 +17,14 @@ def model_for(config: ModelConfig) -> Model:
     from agent_runtime.models.fallback import FallbackModel
 
     return FallbackModel([_one(config), *(_one(other) for other in config.fallback)])
+
+
+def preload(configs: Iterable[ModelConfig]) -> None:
+    """Import what the first question to these models would have to wait for: about a second, so in a thread."""
+    if any(one.provider != "local" for config in configs for one in (config, *config.fallback)):
+        from agent_runtime.models.openai_compatible import libraries
+
+        libraries()
 
 
 def _one(config: ModelEndpoint) -> Model:

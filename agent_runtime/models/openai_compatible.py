@@ -51,7 +51,7 @@ class OpenAICompatible:
         """The client, made at the first question."""
         async with self._connecting:
             if self._client is None:
-                self._sdk, self._http = await asyncio.to_thread(_libraries)
+                self._sdk, self._http = await asyncio.to_thread(libraries)
                 self._client = await self._stack.enter_async_context(self._official_client())
         return self._client
 
@@ -125,7 +125,7 @@ class OpenAICompatible:
         return body
 
 
-def _libraries() -> tuple[Any, Any]:
+def libraries() -> tuple[Any, Any]:
     """The official client and the HTTP below it; they take a second where nobody has asked before."""
     http = importlib.import_module("agent_runtime.models.openai_http")
     http.certificates()

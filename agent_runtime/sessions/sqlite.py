@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,9 @@ class SqliteSessions:
     async def __aenter__(self) -> SqliteSessions:
         try:
             await asyncio.to_thread(self._locks.mkdir, parents=True, exist_ok=True)
-            self._connection = await self._stack.enter_async_context(aiosqlite.connect(self._file))
+            self._connection = await self._stack.enter_async_context(
+                aiosqlite.connect(self._file, isolation_level=None)
+            )
             await self._connection.execute("PRAGMA busy_timeout = 5000")
             deadline = asyncio.get_running_loop().time() + _OPEN_SECONDS
             async with file_lock(self._locks / "schema.lock", deadline=deadline):
@@ -74,7 +77,6 @@ class SqliteSessions:
         await self._stack.aclose()
 
     async def _migrate(self) -> None:
-        await self._connection.execute("BEGIN IMMEDIATE")
         await self._connection.execute("CREATE TABLE IF NOT EXISTS session_schema (version INTEGER NOT NULL)")
         rows = await self._rows("SELECT max(version) FROM session_schema")
         missing = schema.missing_from(rows[0][0] or 0, str(self._file))
@@ -109,9 +111,11 @@ class SqliteSessions:
             return int((await self._rows(schema.COUNT, *_columns(key)))[0][0])
 
     async def append(self, key: SessionKey, messages: Sequence[Message]) -> None:
-        async with self._transaction():
-            rows = [(*_columns(key), *to_row(message)) for message in messages]
-            await self._connection.executemany(_sql(schema.APPEND), rows)
+        # One statement is a transaction of its own: one way to the database's thread and back, not three.
+        rows = [(*_columns(key), *to_row(message)) for message in messages]
+        values = [value for row in rows for value in row]
+        async with self._translated(), self._writing:
+            await self._connection.execute(_append(len(rows)), values)
 
     async def delete(self, key: SessionKey) -> bool:
         async with self._transaction():
@@ -172,6 +176,7 @@ class SqliteSessions:
     async def _transaction(self) -> AsyncGenerator[None]:
         async with self._translated(), self._writing:
             try:
+                await self._connection.execute("BEGIN IMMEDIATE")
                 yield
                 await self._connection.commit()
             except BaseException:
@@ -184,6 +189,13 @@ class SqliteSessions:
             yield
         except sqlite3.Error as error:
             raise StoreError(f"the session store {self._file.name} failed: {error}") from error
+
+
+@lru_cache
+def _append(count: int) -> str:
+    """The statement that adds so many messages at once."""
+    statement, _, row = schema.APPEND.partition(" VALUES ")
+    return f"{statement} VALUES {', '.join([row.format(*'???????')] * count)}"
 
 
 def _columns(key: SessionKey) -> tuple[str, str, str]:
