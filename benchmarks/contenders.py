@@ -94,8 +94,8 @@ async def program(*command: str) -> AsyncGenerator[asyncio.subprocess.Process]:
 
 
 async def python_of(name: str) -> str:
-    """The Python of a contender's environment, which is made if it is not there."""
-    if name == OURS:
+    """The Python of a contender's environment, which is made if it is not there; the reference runs in ours."""
+    if name in {OURS, REFERENCE}:
         return sys.executable
     requirements = HERE / "requirements" / f"{name}.txt"
     digest = hashlib.sha256(await asyncio.to_thread(requirements.read_bytes)).hexdigest()[:12]

@@ -22,13 +22,13 @@ from benchmarks.contenders import HERE, PEERS
 from benchmarks.figures import Row, Scale
 
 MEASURES = ("runs", "streaming", "served", "starting", "vector")
-_SMOKE = Scale(rounds=1, amount=0.02)
+SMOKE = Scale(rounds=1, amount=0.02)
 
 
 def main() -> None:
     """The command."""
     arguments = _parser().parse_args()
-    scale = _SMOKE if arguments.smoke else Scale(arguments.rounds, 1.0, () if arguments.without_peers else PEERS)
+    scale = SMOKE if arguments.smoke else Scale(arguments.rounds, 1.0, () if arguments.without_peers else PEERS)
     results = None if arguments.smoke else HERE / "results"
     asyncio.run(run(arguments.only or MEASURES, scale, results))
 
@@ -37,14 +37,18 @@ async def run(names: list[str] | tuple[str, ...], scale: Scale, results: Path | 
     """Measure, and keep what came out where there is a folder for it."""
     for name in names:
         print(f"--- {name}", file=sys.stderr)
-        measure: Any = importlib.import_module(f"benchmarks.measures.{name}").measure
-        rows: list[Row] = await measure(scale)
-        told = [row.to_json() for row in rows]
+        told = [row.to_json() for row in await measured(name, scale)]
         print(report.table(told), flush=True)
         if results:
             report.keep(results / f"{name}.json", told)
     if results:
         report.write_page(HERE / "RESULTS.md", results, MEASURES)
+
+
+async def measured(name: str, scale: Scale) -> list[Row]:
+    """The rows of one file of `measures`."""
+    measure: Any = importlib.import_module(f"benchmarks.measures.{name}").measure
+    return await measure(scale)
 
 
 def _parser() -> argparse.ArgumentParser:
