@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -58,10 +58,10 @@ def _amount(value: float, unit: str) -> str:
     return f"{value:,.{digits}f} {unit}".replace(" /s", "/s")
 
 
-def keep(file: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write the rows of one subject, with the machine they were measured on."""
+def keep(file: Path, **told: Any) -> None:
+    """Write what was measured, `rows` for a table or `panels` for a picture, and the machine it was measured on."""
     file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n", encoding="utf-8")
+    file.write_text(json.dumps({"machine": machine(), **told}, indent=2) + "\n", encoding="utf-8")
 
 
 def write_page(file: Path, results: Path, order: Sequence[str]) -> None:
@@ -70,23 +70,24 @@ def write_page(file: Path, results: Path, order: Sequence[str]) -> None:
 
 
 def _page(results: Path, order: Sequence[str]) -> str:
-    files = {file.stem: file for file in results.glob("*.json")}
+    kept = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in results.glob("*.json")}
+    files = {name: told for name, told in kept.items() if "rows" in told}
     names = [*(name for name in order if name in files), *sorted(files.keys() - set(order))]
     parts = [_PAGE]
     for name in names:
-        kept = json.loads(files[name].read_text(encoding="utf-8"))
+        told = files[name]
         parts.append(
-            f"\n## {name.replace('_', ' ').capitalize()}\n\n{table(kept['rows'])}\n\n{_measured(kept['machine'])}\n"
+            f"\n## {name.replace('_', ' ').capitalize()}\n\n{table(told['rows'])}\n\n{_measured(told['machine'])}\n"
         )
-    parts.append(_everybody(results, names))
+    parts.append(_everybody({name: files[name]["rows"] for name in names}))
     return "".join(parts)
 
 
-def _everybody(results: Path, names: Sequence[str]) -> str:
+def _everybody(measured: Mapping[str, Sequence[dict[str, Any]]]) -> str:
     """The ratios of all contenders, for those who want to see more than the best peer."""
     lines = ["\n## Every contender\n", "\nRatio to the reference of the row.\n"]
-    for name in names:
-        rows = [row for row in json.loads((results / f"{name}.json").read_text())["rows"] if len(row["contenders"]) > 2]
+    for name, all_rows in measured.items():
+        rows = [row for row in all_rows if len(row["contenders"]) > 2]
         if not rows:
             continue
         everybody = list(dict.fromkeys(contender for row in rows for contender in row["contenders"]))

@@ -40,7 +40,7 @@ async def run(names: list[str] | tuple[str, ...], scale: Scale, results: Path | 
         told = [row.to_json() for row in await measured(name, scale)]
         print(report.table(told), flush=True)
         if results:
-            report.keep(results / f"{name}.json", told)
+            report.keep(results / f"{name}.json", rows=told)
     if results:
         report.write_page(HERE / "RESULTS.md", results, MEASURES)
 

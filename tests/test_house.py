@@ -30,6 +30,7 @@ FLOORS = [
         "secret_sources.base",
         "section",
         "sessions.file_locks",
+        "sessions.group_commit",
         "tools.embedding_cache",
         "tools.mcp_results",
     },

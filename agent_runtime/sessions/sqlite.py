@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import sqlite3
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,15 @@ from agent_runtime.sessions.base import (
     whole_turns,
 )
 from agent_runtime.sessions.file_locks import fair_file_lock, file_lock
+from agent_runtime.sessions.group_commit import GroupCommit
 from agent_runtime.sessions.turns import WAIT_SECONDS, Turns, busy
 
+# All rows in one parameter, so that any number of turns is one statement, and one statement is a transaction.
+_APPEND = f"""
+    INSERT INTO session_messages (agent, owner, session_id, role, content, tool_calls, tool_call_id)
+    SELECT {", ".join(f"json_extract(value, '$[{column}]')" for column in range(7))}
+    FROM json_each(?) ORDER BY key
+"""
 _OPEN_SECONDS = 30  # how long to wait for another process that is migrating the file
 
 
@@ -49,6 +56,7 @@ class SqliteSessions:
         self._locks = file.parent / ".myagent" / f"{file.name}-locks"
         self._turns = Turns(wait_seconds)
         self._stack = AsyncExitStack()
+        self._appends = GroupCommit(self._append)
         self._writing = asyncio.Lock()  # statements of two turns must not share a transaction
         self._connection: aiosqlite.Connection
 
@@ -74,6 +82,7 @@ class SqliteSessions:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
+        await self._appends.aclose()
         await self._stack.aclose()
 
     async def _migrate(self) -> None:
@@ -111,11 +120,12 @@ class SqliteSessions:
             return int((await self._rows(schema.COUNT, *_columns(key)))[0][0])
 
     async def append(self, key: SessionKey, messages: Sequence[Message]) -> None:
-        # One statement is a transaction of its own: one way to the database's thread and back, not three.
-        rows = [(*_columns(key), *to_row(message)) for message in messages]
-        values = [value for row in rows for value in row]
+        await self._appends.add([[*_columns(key), *to_row(message)] for message in messages])
+
+    async def _append(self, turns: Sequence[Sequence[Sequence[str | None]]]) -> None:
+        rows = [row for turn in turns for row in turn]
         async with self._translated(), self._writing:
-            await self._connection.execute(_append(len(rows)), values)
+            await self._connection.execute(_APPEND, (json.dumps(rows, ensure_ascii=False),))
 
     async def delete(self, key: SessionKey) -> bool:
         async with self._transaction():
@@ -189,13 +199,6 @@ class SqliteSessions:
             yield
         except sqlite3.Error as error:
             raise StoreError(f"the session store {self._file.name} failed: {error}") from error
-
-
-@lru_cache
-def _append(count: int) -> str:
-    """The statement that adds so many messages at once."""
-    statement, _, row = schema.APPEND.partition(" VALUES ")
-    return f"{statement} VALUES {', '.join([row.format(*'???????')] * count)}"
 
 
 def _columns(key: SessionKey) -> tuple[str, str, str]:

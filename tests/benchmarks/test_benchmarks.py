@@ -2,10 +2,11 @@
 
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import report
+from benchmarks import growth, plots, report
 from benchmarks.figures import Row
 from benchmarks.run import MEASURES, SMOKE, measured
 
@@ -45,8 +46,19 @@ def test_the_best_peer_is_neither_we_nor_the_reference() -> None:
 def test_the_page_holds_every_file_of_results(tmp_path: Path) -> None:
     told = [row("less", 0.5, {"us": 1.0, "them": 4.0, "peer": 8.0}).to_json()]
     for name in ("second", "first", "unlisted"):
-        report.keep(tmp_path / f"{name}.json", told)
+        report.keep(tmp_path / f"{name}.json", rows=told)
     report.write_page(tmp_path / "page.md", tmp_path, ["first", "second"])
     page = (tmp_path / "page.md").read_text(encoding="utf-8")
     assert page.index("## First") < page.index("## Second") < page.index("## Unlisted")
     assert "| Speed | 1.00 ms | them 4.00 ms | 0.25 × (0.25–0.25) | ≤ 0.5 × | ✓ | peer | 2.00 × |" in page
+
+
+async def test_a_picture_of_growth_is_an_svg_with_every_panel_and_point() -> None:
+    panels = await growth.measured(amount=0.01)
+    assert [panel["title"] for panel in panels] == list(growth.PANELS)
+    picture = ElementTree.fromstring(plots.drawn("Growth", panels))
+    said = [element.text for element in picture.iter() if element.text]
+    for panel in panels:
+        [(count, value)] = panel["points"]
+        assert panel["title"] in said
+        assert f"{count:,}: {value:.2f} ms" in said
