@@ -1,6 +1,6 @@
 """The agent runtime: one YAML file is one agent."""
 
-from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from agent_runtime.agent import Agent
 from agent_runtime.errors import (
@@ -15,10 +15,7 @@ from agent_runtime.errors import (
 )
 from agent_runtime.messages import Event, Finished, RunResult, RunStarted, Text, Thought, ToolCalled, ToolResult, Usage
 
-try:
-    __version__ = version("myagent")
-except PackageNotFoundError:  # the sources without an installation
-    __version__ = "0.0.0"
+__version__: str
 
 __all__ = [
     "Agent",
@@ -41,3 +38,15 @@ __all__ = [
     "Usage",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The version, from what is installed: looked up for who asks, as it takes as long as all imports of ours."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("myagent")
+    except PackageNotFoundError:  # the sources without an installation
+        return "0.0.0"

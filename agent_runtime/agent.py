@@ -9,23 +9,21 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from agent_runtime import turns
-from agent_runtime.config import AgentConfig
-from agent_runtime.errors import CallerError
-from agent_runtime.loading import AgentFile, load
+from agent_runtime.asking import checked_message, checked_session_id
 from agent_runtime.messages import Event, Finished, Message, RunResult, RunStarted
-from agent_runtime.models import Model
-from agent_runtime.models.fallback import FallbackModel
 from agent_runtime.own_loop import OwnLoop
-from agent_runtime.progress import Decision
-from agent_runtime.rooms import Rooms, open_rooms
-from agent_runtime.sessions.base import Approval, SessionInfo, SessionKey
-from agent_runtime.telemetry import Telemetry
-from agent_runtime.tools.base import Check, Tool
 
-MAX_MESSAGE_CHARACTERS = 200_000
+if TYPE_CHECKING:  # all that an agent consists of is imported when the first one is opened
+    from agent_runtime.config import AgentConfig
+    from agent_runtime.loading import AgentFile
+    from agent_runtime.models import Model
+    from agent_runtime.progress import Decision
+    from agent_runtime.rooms import Rooms
+    from agent_runtime.sessions.base import Approval, SessionInfo, SessionKey
+    from agent_runtime.telemetry import Telemetry
+    from agent_runtime.tools.base import Check, Tool
 
 
 class Agent:
@@ -94,8 +92,7 @@ class Agent:
     @property
     def answering(self) -> str:
         """The model that answered last: another one than `model_label` while a fallback stands in for it."""
-        model = self._rooms.model
-        return model.answering if isinstance(model, FallbackModel) else model.label
+        return getattr(self._rooms.model, "answering", self.model_label)
 
     @property
     def tools(self) -> tuple[Tool, ...]:
@@ -177,11 +174,12 @@ class Agent:
 
         `history` stands in for what the agent remembers of the session; nothing of such a turn is remembered.
         """
-        message, session_id = _checked_message(message), _checked_session_id(session_id)
+        from agent_runtime import turns
+
+        message, session_id = checked_message(message), checked_session_id(session_id)
         await self._open()
         started = RunStarted(uuid.uuid4().hex, session_id)
-        key = SessionKey(self.config.name, owner, session_id)
-        events = turns.answered(self._rooms, started, key, message, history)
+        events = turns.answered(self._rooms, started, self._key(owner, session_id), message, history)
         if self._telemetry:
             events = self._telemetry.observed(self.config.name, message, events)
         async with aclosing(events):
@@ -200,6 +198,8 @@ class Agent:
             UnknownApproval: it never was, is somebody else's, or was decided already.
         """
         await self._open()
+        from agent_runtime import turns
+
         approval = await turns.taken(self._rooms, approval_id, owner)
         started = RunStarted(uuid.uuid4().hex, approval.key.session_id)
         events = turns.resumed(self._rooms, started, approval, decision)
@@ -212,7 +212,7 @@ class Agent:
     async def forget(self, session_id: str, *, owner: str = "") -> bool:
         """Delete a conversation; says whether there was one."""
         await self._open()
-        key = SessionKey(self.config.name, owner, _checked_session_id(session_id))
+        key = self._key(owner, checked_session_id(session_id))
         return await self._rooms.store.delete(key) if self._rooms.store else False
 
     async def history(self, session_id: str, *, owner: str = "") -> list[Message]:
@@ -220,7 +220,7 @@ class Agent:
         await self._open()
         if self._rooms.store is None:
             return []
-        key = SessionKey(self.config.name, owner, _checked_session_id(session_id))
+        key = self._key(owner, checked_session_id(session_id))
         return await self._rooms.store.load(key, limit=self.config.session.history_messages)
 
     async def sessions(self, *, owner: str = "", limit: int = 50) -> Sequence[SessionInfo]:
@@ -257,11 +257,15 @@ class Agent:
 
     # --- inside
 
+    def _key(self, owner: str, session_id: str) -> SessionKey:
+        from agent_runtime.sessions.base import SessionKey
+
+        return SessionKey(self.config.name, owner, session_id)
+
     async def _open(self) -> None:
         if self._lifetime is not None:
             return
-        if self._opening is None:
-            self._opening = asyncio.Lock()
+        self._opening = self._opening or asyncio.Lock()
         async with self._opening:
             if self._lifetime is None:
                 lifetime = self._opened()
@@ -274,25 +278,12 @@ class Agent:
         A generator and not a plain exit stack, because an event loop closes the generators that are still open when
         it ends: an agent that nobody closed closes all the same.
         """
+        from agent_runtime.loading import AgentFile, load
+        from agent_runtime.rooms import open_rooms
+
         file = self._source
         if not isinstance(file, AgentFile):
             file = await load(file, environment=self._environment, overrides=self._overrides)
         async with AsyncExitStack() as stack:
             self._rooms = await open_rooms(file, stack, given_model=self._given_model, telemetry=self._telemetry)
             yield
-
-
-def _checked_message(message: str) -> str:
-    if not message.strip():
-        raise CallerError("the message is empty")
-    if len(message) > MAX_MESSAGE_CHARACTERS:
-        raise CallerError(f"the message has {len(message)} characters; at most {MAX_MESSAGE_CHARACTERS} are read")
-    return message
-
-
-def _checked_session_id(session_id: str | None) -> str:
-    if session_id is None:
-        return uuid.uuid4().hex
-    if not 1 <= len(session_id) <= 128 or not session_id.isprintable():
-        raise CallerError("a session id has 1 to 128 printable characters")
-    return session_id

@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from agent_runtime.serving import serve
+    from agent_runtime.serving import run, serve
     from agent_runtime.telemetry import traced
 
     config = arguments.config
@@ -58,7 +58,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 telemetry=telemetry,
             )
 
-    asyncio.run(serve_files())
+    run(serve_files())
     return 0
 
 

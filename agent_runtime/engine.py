@@ -14,18 +14,19 @@ from typing import Any, Protocol
 
 from agent_runtime import planning
 from agent_runtime.allowance import left_of
+from agent_runtime.deadline import Deadline
 from agent_runtime.dialects import Answer, Calls, Dialect, Malformed, Prompt, Reader, Reading
 from agent_runtime.messages import (
     Event,
     Finished,
     Message,
+    ModelChunk,
     Plan,
     StopReason,
     Thought,
     ToolCall,
     ToolCalled,
     ToolResult,
-    Usage,
 )
 from agent_runtime.models.base import Model
 from agent_runtime.progress import Decision, Paused, Progress
@@ -72,7 +73,7 @@ class Engine:
     mask: Callable[[str], str] = str  # takes secrets out of what a tool's error says
     fences: bool = True  # whether results are marked as data for the model
 
-    async def run(self, history: list[Message]) -> AsyncGenerator[Event | Paused]:
+    def run(self, history: list[Message]) -> AsyncGenerator[Event | Paused]:
         """Answer the user's message that `history` ends with, and append the turn to it.
 
         The last event is Finished; or Paused, where a call needs a person's approval: `resume` goes on from there.
@@ -82,20 +83,14 @@ class Engine:
             ModelError: the provider gave no usable reply; the history is then not a whole turn.
         """
         progress = Progress(asyncio.get_running_loop().time() + self.limits.timeout_seconds)
-        async with aclosing(self._run(history, len(history) - 1, progress, None)) as events:
-            async for event in events:
-                yield event
+        return self._run(history, len(history) - 1, progress, None)
 
-    async def resume(
-        self, history: list[Message], paused: Paused, decision: Decision
-    ) -> AsyncGenerator[Event | Paused]:
+    def resume(self, history: list[Message], paused: Paused, decision: Decision) -> AsyncGenerator[Event | Paused]:
         """Go on with a run that waited: `history` ends with its turn so far. Otherwise as `run`."""
         deadline = asyncio.get_running_loop().time() + self.limits.timeout_seconds
         progress = Progress.resumed(deadline, paused, decision)
         begun = len(history) - len(paused.turn)
-        async with aclosing(self._run(history, begun, progress, Calls(paused.thought, paused.calls))) as events:
-            async for event in events:
-                yield event
+        return self._run(history, begun, progress, Calls(paused.thought, paused.calls))
 
     async def _run(
         self, history: list[Message], begun: int, progress: Progress, reading: Calls | None
@@ -197,21 +192,22 @@ class Engine:
     async def _chunks(self, prompt: Prompt, progress: Progress) -> AsyncGenerator[str]:
         """All text of one reply, until the run's time is over."""
         wish: dict[str, Any] = {"schema": prompt.schema} if prompt.schema else {}
-        async with aclosing(self.model.stream(prompt.messages, prompt.tools, stop=prompt.stop, **wish)) as chunks:
-            while True:
-                try:
-                    async with asyncio.timeout_at(progress.deadline):
-                        chunk = await anext(chunks, None)
-                except TimeoutError:
-                    raise _LimitReached("timeout") from None
-                if chunk is None:
-                    return
-                if isinstance(chunk, ToolCall):
-                    progress.native_calls.append(chunk)
-                elif isinstance(chunk, Usage):
-                    progress.usage += chunk
-                else:
-                    yield chunk
+        replies = self.model.stream(prompt.messages, prompt.tools, stop=prompt.stop, **wish)
+        with Deadline(progress.deadline) as deadline:
+            async with aclosing(replies) as chunks:
+                while (chunk := await self._next(deadline, chunks)) is not None:
+                    if isinstance(chunk, str):
+                        yield chunk
+                    elif isinstance(chunk, ToolCall):
+                        progress.native_calls.append(chunk)
+                    else:
+                        progress.usage += chunk
+
+    async def _next(self, deadline: Deadline, chunks: AsyncGenerator[ModelChunk]) -> ModelChunk | None:
+        try:
+            return await deadline.next(chunks)
+        except TimeoutError:
+            raise _LimitReached("timeout") from None
 
     async def _act(self, history: list[Message], reading: Calls, progress: Progress) -> AsyncGenerator[Event]:
         """Run the calls of one reply at the same time; a direct answer ends the run."""

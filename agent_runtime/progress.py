@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
-
-from pydantic import TypeAdapter
+from functools import cache
+from typing import Any, Literal
 
 from agent_runtime import planning
 from agent_runtime.fence import Fence
@@ -57,15 +56,20 @@ class Paused:
 
     def to_json(self) -> str:
         """As text, for a store."""
-        return _PAUSED.dump_json(self).decode()
+        return _paused().dump_json(self).decode()
 
     @staticmethod
     def from_json(text: str) -> Paused:
         """What `to_json` wrote."""
-        return _PAUSED.validate_json(text)
+        return _paused().validate_json(text)
 
 
-_PAUSED: TypeAdapter[Paused] = TypeAdapter(Paused)
+@cache
+def _paused() -> Any:
+    """Reads and writes a paused run; made when the first one waits, as it takes longer than to answer."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Paused)
 
 
 @dataclass(slots=True)

@@ -65,7 +65,8 @@ class Rooms:
         """The engine of one run: the tools that are there now, what an asking agent leaves it, a reader of its own."""
         dialect = self.answers.dialect(self.engine.dialect) if self.answers else self.engine.dialect
         settings = self.file.config.limits
-        limits = settings.model_copy(update=allowance.current().narrowed(settings))
+        narrower = allowance.current().narrowed(settings)
+        limits = settings.model_copy(update=narrower) if narrower else settings
         return replace(self.engine, tools=self.toolbox.now(), dialect=dialect, limits=limits)
 
 

@@ -16,16 +16,7 @@ from dataclasses import dataclass
 
 from agent_runtime.agent import Agent
 from agent_runtime.errors import MyAgentError, TooMany, UnknownRun
-from agent_runtime.messages import (
-    Event,
-    Finished,
-    Message,
-    RunResult,
-    RunStarted,
-    Text,
-    Thought,
-    ToolResult,
-)
+from agent_runtime.messages import Event, Finished, Message, RunResult, RunStarted, Text, Thought, ToolResult
 from agent_runtime.transcript import steps_of, text_of
 
 _log = logging.getLogger(__name__)
@@ -59,6 +50,7 @@ class Run:
         self._events: list[RunEvent] = []
         self._joined: list[str] = []
         self._changed = asyncio.Event()
+        self._ended = asyncio.Event()
         self._readers = 0
         self._cancel_when_left = cancel_when_left
         self._task: asyncio.Task[None] | None = None
@@ -79,6 +71,7 @@ class Run:
         Safe to give up waiting for: nothing is lost, and the run goes on.
         """
         while len(self._events) <= after and not self.is_over:
+            self._changed.clear()
             await self._changed.wait()
         return self._events[after:]
 
@@ -96,8 +89,7 @@ class Run:
         Raises:
             MyAgentError: what the run failed with.
         """
-        while not self.is_over:
-            await self._changed.wait()
+        await self._ended.wait()
         match self._events[-1]:
             case Finished(answer, stop_reason, steps, usage):
                 return RunResult(self.run_id, self.session_id, answer, stop_reason, steps, usage)
@@ -168,8 +160,9 @@ class Run:
         else:
             self._flush()
             self._events.append(event)
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        self._changed.set()
+        if self.is_over:
+            self._ended.set()
 
     def _flush(self) -> None:
         if self._joined:

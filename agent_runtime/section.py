@@ -2,17 +2,44 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import textwrap
 from collections.abc import Iterator
 from typing import Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, SecretStr
+from pydantic_core import CoreSchema
 
 
 class Section(BaseModel):
     """A map of known keys; one that is unknown is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    # What checks a section is made when a file is first checked, not when the package is imported.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The text under each field becomes its description: here only, as finding it takes longer than all checks."""
+        schema = handler(core_schema)
+        properties = handler.resolve_ref_schema(schema)["properties"]
+        for owner in reversed(cls.__mro__):
+            if owner is not Section and issubclass(owner, Section):
+                for name, text in _texts_under_fields(owner):
+                    properties[name]["description"] = text
+        return schema
+
+
+def _texts_under_fields(section: type[Section]) -> Iterator[tuple[str, str]]:
+    [definition] = ast.parse(textwrap.dedent(inspect.getsource(section))).body
+    assert isinstance(definition, ast.ClassDef)
+    for field, below in zip(definition.body, definition.body[1:], strict=False):
+        match field, below:
+            case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(text))):
+                yield name, inspect.cleandoc(text)
+            case _:
+                pass
 
 
 def confidential(part: Any, key: str = "") -> Iterator[str]:

@@ -6,8 +6,9 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import uvicorn
 
@@ -17,6 +18,7 @@ from agent_runtime.errors import MyAgentError, StartError
 from agent_runtime.fleet import Fleet, Overrides
 from agent_runtime.loading import AgentFile
 from agent_runtime.logs import LOG_MASK
+from agent_runtime.models import preload
 from agent_runtime.telemetry import Telemetry
 from discovery.contract import is_loopback
 from discovery.heads import bounded_heads
@@ -24,6 +26,12 @@ from discovery.heads import bounded_heads
 _log = logging.getLogger(__name__)
 
 GRACEFUL_SECONDS = 5  # below the ten seconds that a container is given between SIGTERM and SIGKILL
+
+
+def run(serving: Coroutine[Any, Any, None]) -> None:
+    """Run `serve` to its end, on uvloop where the platform has it."""
+    with asyncio.Runner(loop_factory=uvicorn.Config("", loop="auto").get_loop_factory()) as runner:
+        runner.run(serving)
 
 
 async def serve(
@@ -63,7 +71,7 @@ async def serve(
                 **bounded_heads(max(file.config.server.limits.max_header_bytes for file in files)),
                 **(tls.options if tls else {}),
             )
-            uvicorn_server = _Server(config, lambda: _print_ready(fleet, server, port, shared=shared))
+            uvicorn_server = _Server(config, lambda: _ready(fleet, server, port, shared=shared))
             stop.then(lambda: setattr(uvicorn_server, "should_exit", True))
             watching = asyncio.create_task(fleet.watch()) if reload else None
             try:
@@ -153,7 +161,9 @@ class _Server(uvicorn.Server):
         yield  # ours stay: uvicorn's would end the process before the agent is closed
 
 
-def _print_ready(fleet: Fleet, server: ServerConfig, port: int, *, shared: bool) -> None:
+def _ready(fleet: Fleet, server: ServerConfig, port: int, *, shared: bool) -> None:
+    models = [agent.config.model for agent in fleet.agents]
+    asyncio.get_running_loop().run_in_executor(None, preload, models)  # while nobody has asked yet
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(server.host, server.host)
     scheme = "https" if server.tls else "http"
     for agent in fleet.agents:

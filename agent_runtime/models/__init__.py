@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from agent_runtime.config import ModelConfig, ModelEndpoint
 from agent_runtime.credential import Credential
 from agent_runtime.models.base import Model
 from agent_runtime.secret_book import SecretBook
 
-__all__ = ["Model", "model_for"]
+__all__ = ["Model", "model_for", "preload"]
 
 
 def model_for(config: ModelConfig, book: SecretBook | None = None) -> Model:
@@ -21,6 +23,14 @@ def model_for(config: ModelConfig, book: SecretBook | None = None) -> Model:
 
     others = [_one(other, book, "fallback", index) for index, other in enumerate(config.fallback)]
     return FallbackModel([_one(config, book), *others])
+
+
+def preload(configs: Iterable[ModelConfig]) -> None:
+    """Import what the first question to these models would have to wait for: about a second, so in a thread."""
+    if any(one.provider != "local" for config in configs for one in (config, *config.fallback)):
+        from agent_runtime.models.openai_compatible import libraries
+
+        libraries()
 
 
 def _one(config: ModelEndpoint, book: SecretBook | None, *place: str | int) -> Model:

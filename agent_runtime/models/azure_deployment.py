@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from agent_runtime.config import ModelEndpoint
@@ -23,19 +22,26 @@ class AzureDeployment(OpenAICompatible):
     def __init__(self, config: ModelEndpoint, key: Credential[str | None]) -> None:
         super().__init__(config, key)
         self._name = config.deployment or ""
+        self._who: dict[str, Any] = {}
 
-    async def _connected(self) -> Any:
-        key = self._key.value
-        who: dict[str, Any] = {"api_key": key} if key else {"azure_ad_token_provider": await self._signed_in()}
+    async def __aenter__(self) -> AzureDeployment:
+        try:
+            self._who = {} if self._key.value else await self._signed_in()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    def _official_client(self) -> Any:
         return self._sdk.AsyncAzureOpenAI(
             azure_endpoint=self._config.endpoint,
             azure_deployment=self._name,
             api_version=self._config.api_version,
-            **who,
+            **(self._who or {"api_key": self._key.value}),
             **self._transport(),
         )
 
-    async def _signed_in(self) -> Callable[[], Awaitable[str]]:
+    async def _signed_in(self) -> dict[str, Any]:
         """What gives an Entra token, from azure-identity's cache or anew; nothing is asked before the first call."""
         try:
             identity = await asyncio.to_thread(importlib.import_module, "azure.identity.aio")
@@ -55,7 +61,7 @@ class AzureDeployment(OpenAICompatible):
                     f"no Entra token for the deployment {self._name}: {_first_line(error)}", fault="refused"
                 ) from error
 
-        return token
+        return {"azure_ad_token_provider": token}
 
 
 def _first_line(error: Exception) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from agent_runtime.config import ModelEndpoint
 from agent_runtime.errors import ModelError
 from agent_runtime.masking import masked
+from agent_runtime.models.openai_wire import Interrupted
 
 # Providers agree on no code for a conversation that is too long, so their words are read too.
 _OVERFLOW = re.compile(
@@ -38,18 +39,17 @@ def translated(
     It may quote what was sent: neither the key nor the conversation is passed on.
     """
     sdk, http = importlib.import_module("openai"), importlib.import_module("httpx2")
-    match error:
-        case sdk.APITimeoutError():
-            return ModelError(
-                f"the model {model} did not answer within {config.timeout_seconds:g} s", fault="unreachable"
-            )
-        case sdk.APIConnectionError() if isinstance(error.__cause__, http.ConnectError):
-            return ModelError(
-                f"the model {model} cannot be reached at model.endpoint: {error.__cause__}", fault="unreachable"
-            )
-        case sdk.APIConnectionError():
-            return ModelError(f"the connection to the model {model} broke: {_one_line(error.__cause__ or error)}")
-        case sdk.APIError():
+    broken = error.__cause__ if isinstance(error, sdk.APIConnectionError) else error
+    match broken:
+        case http.TimeoutException():
+            waited = f"{config.timeout_seconds:g} s"
+            return ModelError(f"the model {model} did not answer within {waited}", fault="unreachable")
+        case http.ConnectError():
+            what = _one_line(broken.__cause__.__cause__ if broken.__cause__ else broken)
+            return ModelError(f"the model {model} cannot be reached at model.endpoint: {what}", fault="unreachable")
+        case http.TransportError():
+            return ModelError(f"the connection to the model {model} broke: {_one_line(broken)}")
+        case sdk.APIError() | Interrupted():
             return _refused(error, model, config, key, sent)
         case _:
             return ModelError(f"the model {model} sent something that cannot be read: {type(error).__name__}")

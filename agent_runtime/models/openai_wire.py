@@ -5,8 +5,9 @@ Pure: knows the form, no client and no endpoint.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import json
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, cast
 
 from agent_runtime.errors import ModelError
 from agent_runtime.messages import Message, ModelChunk, ToolCall, ToolSpec, Usage
@@ -42,22 +43,52 @@ def wire_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
 
 
+class Interrupted(Exception):
+    """The provider reports an error in the middle of its reply; `message` and `code` are its own words."""
+
+    def __init__(self, message: str, code: str | None) -> None:
+        self.message = message
+        self.code = code
+        super().__init__(message)
+
+
 class StreamedReply:
     """Puts the pieces of one streamed reply together."""
 
     def __init__(self) -> None:
+        self._unread = b""
         self._calls: dict[int, dict[str, str]] = {}
         self._usage: Usage | None = None
         self._finish_reason: str | None = None
+        self.is_over = False
+        """Whether the provider said that nothing more will come."""
 
-    def add(self, chunk: Any) -> str:
-        """The text in a chunk; its calls and usage are kept."""
+    def read(self, piece: bytes) -> Generator[str]:
+        """The texts in a piece of the body, which may begin and end anywhere; its calls and usage are kept.
+
+        Raises:
+            Interrupted: the provider says that it failed.
+            ModelError, ValueError: it sends something else than chat completions, or no JSON.
+        """
+        *lines, self._unread = (self._unread + piece).split(b"\n")
+        for line in lines:
+            if not line.startswith(b"data:"):
+                continue  # an empty line, a comment, the name of an event: all that counts is JSON, on one line
+            data = line[5:].strip()
+            if data.startswith(b"[DONE]"):
+                self.is_over = True
+            elif text := self._added(json.loads(data)):
+                yield text
+
+    def _added(self, chunk: Any) -> str:
         try:
-            return self._added(chunk)
+            if error := chunk.get("error"):
+                raise _interrupted(error)
+            return self._text_of(chunk)
         except (AttributeError, KeyError, TypeError):
             raise ModelError("the model's reply has not the form of OpenAI's chat completions") from None
 
-    def _added(self, chunk: dict[str, Any]) -> str:
+    def _text_of(self, chunk: dict[str, Any]) -> str:
         usage: Any = chunk.get("usage")
         if usage:
             self._usage = Usage(usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0)
@@ -95,3 +126,10 @@ class StreamedReply:
             for index, call in sorted(self._calls.items())
         ]
         return [*calls, self._usage or Usage()]
+
+
+def _interrupted(error: Any) -> Interrupted:
+    if not isinstance(error, dict):
+        return Interrupted(str(error), None)
+    told = cast("dict[str, Any]", error)
+    return Interrupted(str(told.get("message") or "an error occurred in the stream"), told.get("code"))

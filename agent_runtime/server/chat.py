@@ -10,7 +10,8 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from agent_runtime.agent import MAX_MESSAGE_CHARACTERS, Agent
+from agent_runtime.agent import Agent
+from agent_runtime.asking import MAX_MESSAGE_CHARACTERS
 from agent_runtime.messages import (
     ApprovalRequired,
     Finished,

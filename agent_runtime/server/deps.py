@@ -70,15 +70,26 @@ def agent_of(request: Request) -> Agent:
     return cast("Agent", request.state.agent)
 
 
-CurrentAgent = Annotated[Agent, Depends(agent_of)]
-
-
 def runs_of(request: Request) -> Runs:
     """The runs that this application has started."""
     return cast("Runs", request.state.runs)
 
 
-CurrentRuns = Annotated[Runs, Depends(runs_of)]
+# FastAPI runs a dependency that is not asynchronous in a thread, which takes longer than both of these.
+
+
+async def _agent(request: Request) -> Agent:
+    return agent_of(request)
+
+
+CurrentAgent = Annotated[Agent, Depends(_agent)]
+
+
+async def _runs(request: Request) -> Runs:
+    return runs_of(request)
+
+
+CurrentRuns = Annotated[Runs, Depends(_runs)]
 
 
 def owner_of(caller: str, user_id: str | None) -> str:

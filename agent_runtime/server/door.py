@@ -131,7 +131,11 @@ def caller_of(request: Request) -> str:
     return cast("str", request.state.caller)
 
 
-Caller = Annotated[str, Depends(caller_of)]
+async def _caller(request: Request) -> str:
+    return caller_of(request)
+
+
+Caller = Annotated[str, Depends(_caller)]
 
 
 @lru_cache(maxsize=64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import sqlite3
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -31,8 +32,15 @@ from agent_runtime.sessions.base import (
     whole_turns,
 )
 from agent_runtime.sessions.file_locks import fair_file_lock, file_lock
+from agent_runtime.sessions.group_commit import GroupCommit
 from agent_runtime.sessions.turns import WAIT_SECONDS, Turns, busy
 
+# All rows in one parameter, so that any number of turns is one statement, and one statement is a transaction.
+_APPEND = f"""
+    INSERT INTO session_messages (agent, owner, session_id, role, content, tool_calls, tool_call_id)
+    SELECT {", ".join(f"json_extract(value, '$[{column}]')" for column in range(7))}
+    FROM json_each(?) ORDER BY key
+"""
 _OPEN_SECONDS = 30  # how long to wait for another process that is migrating the file
 
 
@@ -48,13 +56,16 @@ class SqliteSessions:
         self._locks = file.parent / ".myagent" / f"{file.name}-locks"
         self._turns = Turns(wait_seconds)
         self._stack = AsyncExitStack()
+        self._appends = GroupCommit(self._append)
         self._writing = asyncio.Lock()  # statements of two turns must not share a transaction
         self._connection: aiosqlite.Connection
 
     async def __aenter__(self) -> SqliteSessions:
         try:
             await asyncio.to_thread(self._locks.mkdir, parents=True, exist_ok=True)
-            self._connection = await self._stack.enter_async_context(aiosqlite.connect(self._file))
+            self._connection = await self._stack.enter_async_context(
+                aiosqlite.connect(self._file, isolation_level=None)
+            )
             await self._connection.execute("PRAGMA busy_timeout = 5000")
             deadline = asyncio.get_running_loop().time() + _OPEN_SECONDS
             async with file_lock(self._locks / "schema.lock", deadline=deadline):
@@ -71,10 +82,10 @@ class SqliteSessions:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
+        await self._appends.aclose()
         await self._stack.aclose()
 
     async def _migrate(self) -> None:
-        await self._connection.execute("BEGIN IMMEDIATE")
         await self._connection.execute("CREATE TABLE IF NOT EXISTS session_schema (version INTEGER NOT NULL)")
         rows = await self._rows("SELECT max(version) FROM session_schema")
         missing = schema.missing_from(rows[0][0] or 0, str(self._file))
@@ -109,9 +120,12 @@ class SqliteSessions:
             return int((await self._rows(schema.COUNT, *_columns(key)))[0][0])
 
     async def append(self, key: SessionKey, messages: Sequence[Message]) -> None:
-        async with self._transaction():
-            rows = [(*_columns(key), *to_row(message)) for message in messages]
-            await self._connection.executemany(_sql(schema.APPEND), rows)
+        await self._appends.add([[*_columns(key), *to_row(message)] for message in messages])
+
+    async def _append(self, turns: Sequence[Sequence[Sequence[str | None]]]) -> None:
+        rows = [row for turn in turns for row in turn]
+        async with self._translated(), self._writing:
+            await self._connection.execute(_APPEND, (json.dumps(rows, ensure_ascii=False),))
 
     async def delete(self, key: SessionKey) -> bool:
         async with self._transaction():
@@ -172,6 +186,7 @@ class SqliteSessions:
     async def _transaction(self) -> AsyncGenerator[None]:
         async with self._translated(), self._writing:
             try:
+                await self._connection.execute("BEGIN IMMEDIATE")
                 yield
                 await self._connection.commit()
             except BaseException:

@@ -11,6 +11,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
@@ -118,6 +119,7 @@ def _module(name: str, folder: Path) -> ModuleType:
     return module
 
 
+@lru_cache(maxsize=1024)  # a function is read when the file is checked, and when it is opened, by any number of agents
 def _arguments_model(function: Function) -> type[BaseModel]:
     hints = get_type_hints(function, include_extras=True)
     documented = _documented_arguments(function)
@@ -140,6 +142,7 @@ def _described(annotation: Any) -> str | None:
     return next((extra for extra in get_args(annotation)[1:] if isinstance(extra, str)), None)
 
 
+@lru_cache(maxsize=1024)
 def _schema(model: type[BaseModel]) -> dict[str, Any]:
     schema = cast("dict[str, Any]", _without_titles(model.model_json_schema()))
     schema.pop("description", None)

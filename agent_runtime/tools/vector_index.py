@@ -54,5 +54,9 @@ class MemoryIndex:
 
     def _ranked(self, vector: Any, top_k: int, least: float) -> list[Passage]:
         similarities = self._vectors @ vector
-        best = (-similarities).argsort(kind="stable")[:top_k]
-        return [self._passages[index] for index in best if similarities[index] >= least]
+        count = min(top_k, len(similarities))
+        parted = similarities.copy()
+        parted.partition(-count)  # sorting all of them would take as long as the product
+        [near] = (similarities >= max(parted[-count], least)).nonzero()
+        best = near[(-similarities[near]).argsort(kind="stable")][:count]
+        return [self._passages[index] for index in best]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agent_runtime import Agent, CallerError, ConfigError, ModelError, StartError, Usage
-from agent_runtime.agent import MAX_MESSAGE_CHARACTERS
+from agent_runtime.asking import MAX_MESSAGE_CHARACTERS
 from agent_runtime.messages import Message
 from agent_runtime.models.scripted import ScriptedModel
 from agent_runtime.rooms import PRESETS
