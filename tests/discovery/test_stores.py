@@ -255,7 +255,8 @@ async def test_what_changed_or_went_is_found_as_it_is_now(store: Store) -> None:
     one = record(FLEET[0])
     await write(store, change(one))
     said = FLEET[0].model_copy(update={"description": "Answers about parcels", "tools": []})
-    await write(store, change(replace(one, registration=said, revision=2), "updated"))
+    changed = replace(one, registration=said, revision=2)
+    await write(store, change(changed, "updated", fields=("description", "tools")))
     assert [hit.name for hit in await store.search(["parcels"], every=True, limit=9)] == ["orders"]
     assert not await store.search(["status"], every=True, limit=9)
     await write(store, removal(one, 3))
