@@ -21,6 +21,7 @@ class AzureDeployment(OpenAICompatible):
     def __init__(self, config: ModelEndpoint) -> None:
         super().__init__(config)
         self._name = config.deployment or ""
+        self._path = "/chat/completions"  # the client knows where a deployment has it
         self._who: dict[str, Any] = {}
 
     async def __aenter__(self) -> AzureDeployment:

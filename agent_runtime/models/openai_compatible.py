@@ -30,6 +30,8 @@ class OpenAICompatible:
         self._config = config
         self._name = config.name or ""
         self._schema_beside_tools = self._schema_beside_tools or config.endpoint is None  # OpenAI's own
+        self._base = (config.endpoint or "https://api.openai.com/v1").rstrip("/")
+        self._path = f"{self._base}/chat/completions"  # whole, or the client would put it together for each question
         self._stack = AsyncExitStack()
         self._connecting = asyncio.Lock()
         self._sdk: Any = None
@@ -60,7 +62,7 @@ class OpenAICompatible:
         return self._sdk.AsyncOpenAI(
             # Ollama and its kind need no key, but the client needs some text for its header.
             api_key=self._config.api_key.get_secret_value() if self._config.api_key else "none",
-            base_url=self._config.endpoint or "https://api.openai.com/v1",
+            base_url=self._base,
             **self._transport(),
         )
 
@@ -87,7 +89,7 @@ class OpenAICompatible:
         http = self._http.httpx2
         try:
             response = await client.post(
-                "/chat/completions", body=body, cast_to=http.Response, stream=True, stream_cls=self._sdk.AsyncStream
+                self._path, body=body, cast_to=http.Response, stream=True, stream_cls=self._sdk.AsyncStream
             )
             async with aclosing(response):
                 pieces = response.aiter_bytes()
