@@ -52,7 +52,7 @@ class Run:
         self._changed = asyncio.Event()
         self._ended = asyncio.Event()
         self._readers = 0
-        self._cancel_when_left = cancel_when_left
+        self.cancels_when_left = cancel_when_left
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -106,7 +106,7 @@ class Run:
             yield
         finally:
             self._readers -= 1
-            if self._cancel_when_left and not self._readers:
+            if self.cancels_when_left and not self._readers:
                 self.cancel()
 
     def cancel(self) -> None:

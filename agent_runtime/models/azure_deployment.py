@@ -22,6 +22,7 @@ class AzureDeployment(OpenAICompatible):
     def __init__(self, config: ModelEndpoint, key: Credential[str | None]) -> None:
         super().__init__(config, key)
         self._name = config.deployment or ""
+        self._path = "/chat/completions"  # the client knows where a deployment has it
         self._who: dict[str, Any] = {}
 
     async def __aenter__(self) -> AzureDeployment:

@@ -33,6 +33,8 @@ class OpenAICompatible:
         self._key = key
         self._name = config.name or ""
         self._schema_beside_tools = self._schema_beside_tools or config.endpoint is None  # OpenAI's own
+        self._base = (config.endpoint or "https://api.openai.com/v1").rstrip("/")
+        self._path = f"{self._base}/chat/completions"  # whole, or the client would put it together for each question
         self._stack = AsyncExitStack()
         self._connecting = asyncio.Lock()
         self._sdk: Any = None
@@ -62,7 +64,7 @@ class OpenAICompatible:
         """The official client for this endpoint; it sends nothing yet."""
         return self._sdk.AsyncOpenAI(
             api_key=self._key.value or _NO_KEY,
-            base_url=self._config.endpoint or "https://api.openai.com/v1",
+            base_url=self._base,
             **self._transport(),
         )
 
@@ -115,7 +117,7 @@ class OpenAICompatible:
         if key:
             client.api_key = key
         raw, stream = self._http.httpx2.Response, self._sdk.AsyncStream
-        return await client.post("/chat/completions", body=body, cast_to=raw, stream=True, stream_cls=stream)
+        return await client.post(self._path, body=body, cast_to=raw, stream=True, stream_cls=stream)
 
     def _body(
         self,

@@ -43,6 +43,9 @@ def wire_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
 
 
+_value_of = json.JSONDecoder().decode
+
+
 class Interrupted(Exception):
     """The provider reports an error in the middle of its reply; `message` and `code` are its own words."""
 
@@ -74,10 +77,10 @@ class StreamedReply:
         for line in lines:
             if not line.startswith(b"data:"):
                 continue  # an empty line, a comment, the name of an event: all that counts is JSON, on one line
-            data = line[5:].strip()
-            if data.startswith(b"[DONE]"):
+            data = line[5:].decode().strip()
+            if data.startswith("[DONE]"):
                 self.is_over = True
-            elif text := self._added(json.loads(data)):
+            elif text := self._added(_value_of(data)):
                 yield text
 
     def _added(self, chunk: Any) -> str:

@@ -103,6 +103,8 @@ async def result_of(run: Run, request: Request) -> RunResult:
     Raises:
         MyAgentError: what the run failed with.
     """
+    if not run.cancels_when_left:
+        return await run.result()
     left = asyncio.create_task(_read_until_left(run, request))
     try:
         return await run.result()

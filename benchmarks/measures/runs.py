@@ -18,12 +18,12 @@ async def measure(scale: Scale) -> list[Row]:
         for _ in range(scale.rounds):
             figures: dict[str, float] = {}
             for one in everybody:
-                count = scale.count(200)
+                count = scale.count(100)
                 figures[one.name] = (await one.do("runs", count=count, at_once=1))["cpu"] / count * 1000
             cpu.add(figures)
             figures = {}
             for one in everybody:
-                count = scale.count(500, least=50)
+                count = scale.count(250, least=50)
                 figures[one.name] = count / (await one.do("runs", count=count, at_once=scale.count(50)))["wall"]
             fifty.add(figures)
         for one in everybody:
@@ -32,7 +32,7 @@ async def measure(scale: Scale) -> list[Row]:
         for _ in range(max(1, scale.rounds // 2)):
             figures = {}
             for one in everybody:
-                count = scale.count(1500, least=20)
+                count = scale.count(1000, least=20)
                 figures[one.name] = count / (await one.do("runs", count=count, at_once=scale.count(500)))["wall"]
             many.add(figures)
     return [cpu, fifty, many]

@@ -20,7 +20,7 @@ async def measure(scale: Scale) -> list[Row]:
     cpu = Row("chat_cpu", "Served: CPU per `/chat` request, SQLite sessions", "ms", OURS, REFERENCE, "less", 0.5)
     cpu.note = "50 connections, 0 ms model; the reference and the peers behind FastAPI keep no sessions"
     rate = Row("chat_rate", "… requests a second", "/s", OURS, REFERENCE, "more")
-    count, connections = scale.count(500), scale.count(CONNECTIONS, least=2)
+    count, connections = scale.count(200), scale.count(CONNECTIONS, least=2)
     async with fake_openai() as fake, contenders([*ALL[:2], *scale.peers]) as everybody, AsyncExitStack() as stack:
         ports: dict[str, int] = {}
         for one in everybody:

@@ -18,8 +18,8 @@ async def measure(scale: Scale) -> list[Row]:
     first = Row("first_text", "Time to first token", "ms", OURS, REFERENCE, "less", 1.0)
     async with fake_openai() as fake, contenders([*ALL[:2], *scale.peers]) as everybody:
         for row, url, count in (
-            (chunk, f"{fake}/words-{WORDS}/v1", scale.count(20)),
-            (slow, f"{fake}/words-{scale.count(WORDS)}/pace_ms-2/v1", scale.count(3)),
+            (chunk, f"{fake}/words-{WORDS}/v1", scale.count(5)),
+            (slow, f"{fake}/words-{scale.count(WORDS)}/pace_ms-2/v1", scale.count(1)),
         ):
             for one in everybody:
                 await one.do("open", url=url)
@@ -31,6 +31,6 @@ async def measure(scale: Scale) -> list[Row]:
             await one.do("open", url=f"{fake}/words-5/pace_ms-2/v1")
             await one.do("streams", count=1)
         for _ in range(scale.rounds):
-            asked = {one.name: await one.do("streams", count=scale.count(50)) for one in everybody}
+            asked = {one.name: await one.do("streams", count=scale.count(30)) for one in everybody}
             first.add({name: median(told["firsts"]) * 1000 for name, told in asked.items()})
     return [chunk, slow, first]
