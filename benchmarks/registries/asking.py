@@ -3,8 +3,8 @@
     python -m benchmarks.registries.asking
 
 A line on standard input is a JSON object whose `do` names a method of `Client`; the answer is a line on standard
-output. A connection sends its next request when the last answer is complete. An answer is counted when its whole body came:
-its head is read for its status and length, its body is only measured.
+output. A connection sends its next request when the last answer is complete. An answer is counted when its whole body
+came: its head is read for its status and length, its body is only measured.
 """
 
 from __future__ import annotations

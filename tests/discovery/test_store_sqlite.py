@@ -33,7 +33,7 @@ async def test_the_file_reads_like_the_list_in_any_viewer(file_store: FileStore)
         found = viewer.execute("SELECT name, endpoint, status, status_reason, tags, last_seen FROM agents").fetchall()
         said = viewer.execute("SELECT at, kind, name, status, reason FROM history").fetchall()
     seen = "2026-03-03T12:00:00.123456+00:00"
-    assert found == [(FULL.name, FULL.endpoint, "degraded", "because 'so'", '["x", "y"]', seen)]
+    assert found == [(FULL.name, FULL.endpoint, "degraded", "because 'so'", '["x","y"]', seen)]
     assert said == [("2026-03-01T12:00:00.123456+00:00", "registered", FULL.name, "degraded", "because")]
 
 
