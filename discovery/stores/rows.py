@@ -191,6 +191,8 @@ def work_of(changes: Sequence[Change]) -> Work:
 def _says_other(change: Change) -> bool:
     """Whether the words that are indexed may be different after a change."""
     before, after = change.before, change.record
+    if change.fields:
+        return not WEIGHTS.keys().isdisjoint(change.fields)
     if before is None or after is None:
         return True
     return any(getattr(before.registration, field) != getattr(after.registration, field) for field in WEIGHTS)
