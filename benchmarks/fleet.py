@@ -52,9 +52,9 @@ def registrations(agents: int, *, changing: bool, first_turn: int = 1) -> Iterat
             yield _register(agent(number, turn))
 
 
-def puts(agents: int) -> Iterator[bytes]:
+def puts(agents: int, *, first_turn: int = 1) -> Iterator[bytes]:
     """As `registrations`, for the JSON gateway of etcd: a key for each agent, what it says as the value."""
-    for turn in itertools.count(1):
+    for turn in itertools.count(first_turn):
         for number in range(agents):
             said = agent(number, turn)
             pair = {"key": _base64(f"/agents/{said['name']}"), "value": _base64(json.dumps(said))}

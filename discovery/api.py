@@ -57,7 +57,10 @@ async def register(
     dependencies=[Depends(only(*ListQuery.model_fields))],
 )
 async def agents(request: Request, table: Table, query: Annotated[ListQuery, Query()]) -> Response:
-    """One object per name, sorted by name; `[]` before anything registered. Without parameters, everything."""
+    """One object per name, sorted by name; `[]` before anything registered.
+
+    Without parameters, everything; compressed for those who accept gzip.
+    """
     listing = table.listing()
     page = page_of(listing, query, await _hits(table, query.q))
     same = tag_matches(request.headers.get("if-none-match", ""), page.etag)

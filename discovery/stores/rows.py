@@ -177,7 +177,7 @@ class Work:
 def work_of(changes: Sequence[Change]) -> Work:
     """Sort changes into what has to be written; of several changes of one record the last one counts."""
     last = {change.key: change.record for change in changes if change.key != GUARD}
-    spoken = {change.key for change in changes if change.kind == "registered" or WEIGHTS.keys() & set(change.fields)}
+    spoken = {change.key for change in changes if change.kind in {"registered", "updated"} and _says_other(change)}
     entries = [(change, history_entry(change)) for change in changes]
     there = [record for _, record in sorted(last.items()) if record is not None]
     return Work(
@@ -186,6 +186,16 @@ def work_of(changes: Sequence[Change]) -> Work:
         there=there,
         told=[record for record in there if record.key in spoken],
     )
+
+
+def _says_other(change: Change) -> bool:
+    """Whether the words that are indexed may be different after a change."""
+    before, after = change.before, change.record
+    if change.fields:
+        return not WEIGHTS.keys().isdisjoint(change.fields)
+    if before is None or after is None:
+        return True
+    return any(getattr(before.registration, field) != getattr(after.registration, field) for field in WEIGHTS)
 
 
 def _json(value: Any) -> str | None:
