@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from agent_runtime.config import AgentConfig
+from agent_runtime.document import dotted
 from agent_runtime.errors import ConfigError, MyAgentError, Problem
 from agent_runtime.flags import FILTERS, make_parser
 from agent_runtime.loading import AgentFile, load
@@ -109,7 +110,7 @@ def _validate(arguments: argparse.Namespace) -> int:
         print(json.dumps({"valid": False, "file": error.file, "problems": problems}, indent=2))
         return EXIT_FILE
     if arguments.json:
-        origins = {_dotted(path): origin for path, origin in file.origins.items()}
+        origins = {dotted(path): origin for path, origin in file.origins.items()}
         print(
             json.dumps({"valid": True, "file": str(file.path), "name": file.config.name, "origins": origins}, indent=2)
         )
@@ -120,13 +121,9 @@ def _validate(arguments: argparse.Namespace) -> int:
 
 def _print_valid(file: AgentFile) -> None:
     print(f"{file.path} is valid: {file.config.name} {file.config.version}, {file.config.agent_type}")
-    width = max((len(_dotted(path)) for path in file.origins), default=0)
+    width = max((len(dotted(path)) for path in file.origins), default=0)
     for path, origin in file.origins.items():
-        print(f"  {_dotted(path):{width}}  from {origin}")
-
-
-def _dotted(path: tuple[str | int, ...]) -> str:
-    return ".".join(map(str, path))
+        print(f"  {dotted(path):{width}}  from {origin}")
 
 
 def _schema(_arguments: argparse.Namespace) -> int:

@@ -233,8 +233,8 @@ def _read_file(file: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     return cast("dict[str, Any]", tree), {}
 
 
-async def _no_secret(path: str) -> str:
-    raise placeholders.SecretNotAvailable(f"secret {path}: a registration is for everybody to read")
+async def _no_secret(_: Sequence[str]) -> placeholders.Fetched:
+    raise placeholders.SecretNotAvailable("a registration is for everybody to read")
 
 
 def _unknown(key: str) -> str:
