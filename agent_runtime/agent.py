@@ -72,9 +72,19 @@ class Agent:
         return self._rooms.file.config
 
     @property
+    def folder(self) -> Path:
+        """What relative paths in the file are relative to."""
+        return self._rooms.file.folder
+
+    @property
     def secrets(self) -> frozenset[str]:
         """Values that came from the secret source: for masking, never for showing."""
         return self._rooms.file.secrets
+
+    @property
+    def api_keys(self) -> list[str]:
+        """The keys that callers may send now: those of the file, as they were fetched last."""
+        return self._rooms.callers.value
 
     @property
     def model_label(self) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, TextIO
 from unicodedata import east_asian_width
 
+from agent_runtime.certificates import shell_tls
 from discovery.client import Chosen, DiscoveryClient, DiscoveryError, LastList
 from discovery.contract import AgentRecord, utc_now
 
@@ -33,10 +34,11 @@ def show_agents(url: str | None, chosen: Chosen, mode: Mode, environment: Mappin
     """Print what a registry lists; returns the exit status: 1 where it did not answer."""
     url = url or environment.get("MYAGENT_DISCOVERY_URL") or DEFAULT_URL
     token = environment.get("MYAGENT_DISCOVERY_TOKEN") or None
+    tls = shell_tls(environment)
     screen = Screen(sys.stdout, sys.stderr, is_plain="NO_COLOR" in environment)
 
     async def show() -> int:
-        async with DiscoveryClient(url, token=token, cache_folder=cache_folder(environment)) as client:
+        async with DiscoveryClient(url, token=token, tls=tls, cache_folder=cache_folder(environment)) as client:
             return await (watch(client, chosen, screen) if mode == "watch" else once(client, chosen, screen, mode))
 
     try:

@@ -12,10 +12,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from agent_runtime.certificates import DISCOVERY_FILES
 from agent_runtime.config import AgentConfig
 from agent_runtime.document import dotted
 from agent_runtime.errors import ConfigError, MyAgentError, Problem
-from agent_runtime.flags import FILTERS, make_parser
+from agent_runtime.flags import FILTERS, TLS, make_parser
 from agent_runtime.loading import AgentFile, load
 from agent_runtime.logs import LOG_MASK, set_up_logging
 
@@ -85,13 +86,21 @@ def _overrides(arguments: argparse.Namespace, environment: Mapping[str, str]) ->
         "service_url": arguments.service_url or environment.get("MYAGENT_SERVICE_URL"),
         "public_url": arguments.public_url or environment.get("MYAGENT_PUBLIC_URL"),
     }
+    if tls := {key: _absolute(getattr(arguments, f"tls_{key}")) for key in TLS if getattr(arguments, f"tls_{key}")}:
+        server["tls"] = tls
     discovery = {"url": arguments.discovery_url or environment.get("MYAGENT_DISCOVERY_URL")}
+    discovery |= {key: _absolute(environment.get(name)) for key, name in DISCOVERY_FILES.items()}
     chosen = {"server": server, "discovery": discovery}
     given = {
-        section: {key: value for key, value in values.items() if value not in {None, ""}}
+        section: {key: value for key, value in values.items() if value not in (None, "")}
         for section, values in chosen.items()
     }
     return {section: values for section, values in given.items() if values}
+
+
+def _absolute(name: str | None) -> str | None:
+    """A file that the shell names is relative to where it stands, not to the agent file."""
+    return str(Path(name).absolute()) if name else None
 
 
 def _chat(arguments: argparse.Namespace) -> int:

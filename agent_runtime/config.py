@@ -13,6 +13,9 @@ from agent_runtime.model_config import ModelConfig as ModelConfig
 from agent_runtime.model_config import ModelEndpoint as ModelEndpoint
 from agent_runtime.section import Section as _Section
 from agent_runtime.section import is_address as _is_address
+from agent_runtime.server_config import DiscoveryConfig as DiscoveryConfig
+from agent_runtime.server_config import OidcConfig as OidcConfig
+from agent_runtime.server_config import ServerConfig as ServerConfig
 
 AgentType = Literal["tool", "stateful", "react", "planning", "stateful_react", "stateful_react_plan"]
 
@@ -172,40 +175,6 @@ class LimitsConfig(_Section):
     """The same tool with the same arguments this many times is a loop."""
     timeout_seconds: float = Field(default=300, gt=0)
     """Wall-clock time of the run."""
-
-
-class ServerConfig(_Section):
-    """Where the agent listens and who may call it."""
-
-    host: str = "127.0.0.1"
-    """The address to listen on; anything but loopback needs `api_keys` or `--allow-anonymous`."""
-    port: int = Field(default=8000, ge=0, le=65535)
-    """The port to listen on; 0 takes a free one."""
-    public_url: str | None = None
-    """The address a browser reaches the agent at, where it differs from the services' one."""
-    service_url: str | None = None
-    """The address other services reach the agent at."""
-    api_keys: list[SecretStr] = Field(default_factory=list[SecretStr])
-    """Keys that callers send as `Authorization: Bearer …`; several, so that they can be rotated."""
-    cors_origins: list[str] = Field(default_factory=list)
-    """Origins whose pages may call the agent, such as the portal's."""
-    cancel_on_disconnect: bool = False
-    """Whether a run is cancelled when its client hangs up; else it goes on, and can be followed again."""
-
-
-class DiscoveryConfig(_Section):
-    """The registry that the agent announces itself to."""
-
-    url: str | None = None
-    """The registry's address; without one the agent registers nowhere."""
-    heartbeat_seconds: float | None = Field(default=None, gt=0)
-    """How often the agent renews its registration; without it, it registers once and never expires."""
-    token: SecretStr | None = None
-    """The registry's bearer token, where it asks for one."""
-    owner: str | None = None
-    """The team that answers for the agent."""
-    tags: list[str] = Field(default_factory=list)
-    """Words that the portal filters by."""
 
 
 class SecretsConfig(_Section):

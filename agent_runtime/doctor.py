@@ -12,12 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from agent_runtime.certificates import port_tls, registry_tls
 from agent_runtime.document import dotted
 from agent_runtime.errors import ConfigError, MyAgentError, StartError
 from agent_runtime.loading import AgentFile, load
 from agent_runtime.messages import Message
 from agent_runtime.models import Model, model_for
 from agent_runtime.rooms import remembers_sessions
+from agent_runtime.server.oidc import Issuer
 from agent_runtime.sessions import store_for
 from agent_runtime.tools import tool_for
 from discovery.client import DiscoveryClient, DiscoveryError
@@ -53,6 +55,7 @@ async def examine(path: Path) -> list[Finding]:
     if remembers_sessions(config):
         store = config.session.store.get_secret_value()
         findings.append(await _opened("session.store", partial(store_for, store, file.folder), _store_detail))
+    findings += await _door(file)
     if config.discovery.url:
         findings.append(await _discovery(file))
     return findings
@@ -91,10 +94,32 @@ def _store_detail(store: Any) -> str:
     return f"{type(store).__name__} is ready"
 
 
+async def _door(file: AgentFile) -> list[Finding]:
+    """The certificates of the agent's port, and the issuer whose tokens it takes."""
+    server, findings = file.config.server, list[Finding]()
+    if server.tls:
+        try:
+            await port_tls(server, file.folder)
+            findings.append(Finding("server.tls", True, f"{server.tls.certificate} and its key are good"))
+        except StartError as error:
+            findings.append(Finding("server.tls", False, str(error)))
+    if server.oidc:
+        try:
+            async with Issuer(server.oidc, file.folder) as issuer:
+                findings.append(Finding("server.oidc", True, f"{server.oidc.issuer} shows {await issuer.check()} keys"))
+        except MyAgentError as error:
+            findings.append(Finding("server.oidc", False, str(error)))
+    return findings
+
+
 async def _discovery(file: AgentFile) -> Finding:
     settings = file.config.discovery
     token = settings.token.get_secret_value() if settings.token else None
-    async with DiscoveryClient(settings.url or "", token=token) as client:
+    try:
+        tls = await registry_tls(settings, file.folder)
+    except StartError as error:
+        return Finding("discovery", False, str(error))
+    async with DiscoveryClient(settings.url or "", token=token, tls=tls) as client:
         try:
             agents = await client.agents()
         except DiscoveryError as error:

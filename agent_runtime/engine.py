@@ -15,7 +15,6 @@ from typing import Any, Protocol
 from agent_runtime import planning
 from agent_runtime.allowance import left_of
 from agent_runtime.dialects import Answer, Calls, Dialect, Malformed, Prompt, Reader, Reading
-from agent_runtime.errors import ToolError
 from agent_runtime.messages import (
     Event,
     Finished,
@@ -30,7 +29,7 @@ from agent_runtime.messages import (
 )
 from agent_runtime.models.base import Model
 from agent_runtime.progress import Decision, Paused, Progress
-from agent_runtime.tools.base import Tool, parse_arguments, run_tool
+from agent_runtime.tools.base import Tool, run_tool, shown_arguments
 
 
 class Limits(Protocol):
@@ -71,6 +70,7 @@ class Engine:
     plans: bool = False
     guarded: frozenset[str] = frozenset()  # the tools whose every call a person must approve
     mask: Callable[[str], str] = str  # takes secrets out of what a tool's error says
+    fences: bool = True  # whether results are marked as data for the model
 
     async def run(self, history: list[Message]) -> AsyncGenerator[Event | Paused]:
         """Answer the user's message that `history` ends with, and append the turn to it.
@@ -154,8 +154,9 @@ class Engine:
         """Ask for a plan, or for the rest of one whose step failed."""
         failed = progress.plan if progress.plan_failed else None
         specs = [tool.spec for tool in self.tools.values()]
-        asked = planning.ask(self.system_prompt, specs, failed)
-        messages = [Message("system", asked), *planning.conversation(history)]
+        system_prompt, shown = self._fenced(history, progress)
+        asked = planning.ask(system_prompt, specs, failed)
+        messages = [Message("system", asked), *planning.conversation(shown)]
         text = ""
         async with aclosing(self._chunks(Prompt(messages), progress)) as chunks:
             async for chunk in chunks:
@@ -177,13 +178,21 @@ class Engine:
     async def _reply(self, history: list[Message], reader: Reader, progress: Progress) -> AsyncGenerator[str]:
         """The visible text of one reply; its tool calls and usage go to `progress`."""
         specs = [tool.spec for tool in self.tools.values()]
-        system_prompt = planning.guided(self.system_prompt, progress.plan) if progress.plan else self.system_prompt
-        prompt = self.dialect.ask(system_prompt, [*history, *progress.repair], specs)
+        system_prompt, shown = self._fenced(history, progress)
+        if progress.plan:
+            system_prompt = planning.guided(system_prompt, progress.plan)
+        prompt = self.dialect.ask(system_prompt, [*shown, *progress.repair], specs)
         progress.repair = ()
         async with aclosing(self._chunks(prompt, progress)) as chunks:
             async for chunk in chunks:
                 if visible := reader.feed(chunk):
                     yield visible
+
+    def _fenced(self, history: list[Message], progress: Progress) -> tuple[str, list[Message]]:
+        """The system prompt and the history as the model sees them."""
+        if not self.fences or not any(message.role == "tool" for message in history):
+            return self.system_prompt, history
+        return progress.fence.told(self.system_prompt), progress.fence.around(history)
 
     async def _chunks(self, prompt: Prompt, progress: Progress) -> AsyncGenerator[str]:
         """All text of one reply, until the run's time is over."""
@@ -211,7 +220,7 @@ class Engine:
             if reading.thought and self.dialect.shows_thoughts:
                 yield Thought(reading.thought)
         reading, decided = self._approved(reading, progress)
-        called = [ToolCalled(call.id, call.name, _shown_arguments(call)) for call in reading.calls]
+        called = [ToolCalled(call.id, call.name, shown_arguments(call)) for call in reading.calls]
         for event in called:
             yield event
         results = await self._results(reading.calls, decided, progress)
@@ -270,13 +279,6 @@ def _edited(call: ToolCall, decision: Decision | None) -> ToolCall:
     if decision is None or decision.arguments is None:
         return call
     return ToolCall(call.id, call.name, decision.arguments)
-
-
-def _shown_arguments(call: ToolCall) -> Mapping[str, Any]:
-    try:
-        return parse_arguments(call)
-    except ToolError:
-        return {}
 
 
 def _last_result(history: list[Message]) -> str:

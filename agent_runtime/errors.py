@@ -54,6 +54,10 @@ class StoreError(MyAgentError):
     """The session store cannot be read or written; nothing of the turn was kept."""
 
 
+class IssuerAway(MyAgentError):
+    """The issuer's keys cannot be had, so nothing can be said of anybody's token; it may pass by itself."""
+
+
 ModelFault = Literal["unreachable", "refused", "rate_limited", "quota", "context_overflow", "failed"]
 
 
@@ -72,6 +76,22 @@ class ModelError(MyAgentError):
 
 class CallerError(MyAgentError):
     """The request cannot be served as it is; the caller changes it."""
+
+
+class Unauthorized(CallerError):
+    """The caller sent no key and no token that is good here."""
+
+    def __init__(self, message: str, *, sent: bool) -> None:
+        self.sent = sent  # something, at least
+        super().__init__(message)
+
+
+class TooMany(CallerError):
+    """The caller asks more often, or for more at once, than the file lets it."""
+
+    def __init__(self, message: str, *, retry_after: int = 5) -> None:
+        self.retry_after = retry_after  # seconds
+        super().__init__(message)
 
 
 class SessionBusy(CallerError):

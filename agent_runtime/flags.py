@@ -16,9 +16,15 @@ FILTERS = {
     "owner": "its owner",
     "q": "words that occur in its name, description, owner, tags or tools",
 }
+TLS = {
+    "certificate": "answer over https with this certificate",
+    "key": "its private key",
+    "client_ca": "ask callers for a certificate of these authorities",
+}
 _AGENTS = """\
 What the registry knows. A filter given twice takes either value; different filters must all hold. The registry's token
-is MYAGENT_DISCOVERY_TOKEN. While the registry is away its last list is shown with its age; the exit status is 1."""
+is MYAGENT_DISCOVERY_TOKEN, the authorities that its certificate is checked against MYAGENT_DISCOVERY_CA. While the
+registry is away its last list is shown with its age; the exit status is 1."""
 _REGISTER = """\
 Keeps an entry in the registry for something that is not written in Python: while this process runs, or while the
 command behind -- runs, which gets its signals and gives its exit status. Ctrl-C and SIGTERM take the entry out.
@@ -53,6 +59,8 @@ def _add_use_commands(commands: Any) -> None:
     run.add_argument("--service-url", help="address that other services reach it at (MYAGENT_SERVICE_URL)")
     run.add_argument("--public-url", help="address that browsers reach it at (MYAGENT_PUBLIC_URL)")
     run.add_argument("--discovery-url", help="the registry (MYAGENT_DISCOVERY_URL)")
+    for name, what in TLS.items():
+        run.add_argument(f"--tls-{name.replace('_', '-')}", metavar="FILE", help=f"{what} (server.tls.{name})")
     run.add_argument("--reload", action="store_true", help="swap an agent in when its file or its tools are edited")
     run.add_argument(
         "--allow-anonymous", action="store_true", help="listen beyond loopback although nobody needs a key"

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import UnionType
 from typing import Any, cast, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -144,6 +145,8 @@ def _keys_at(location: Location) -> list[str]:
             shape = get_args(shape)[-1]
         else:
             shape = cast("type[BaseModel]", shape).model_fields[str(part)].annotation
+        if get_origin(shape) is UnionType:  # a section that may be left out
+            shape = get_args(shape)[0]
     return list(cast("type[BaseModel]", shape).model_fields)
 
 

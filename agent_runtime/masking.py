@@ -54,7 +54,7 @@ class Mask:
         return masked(text, self._secrets)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)  # one set for each agent of a process
 def _forms(secrets: frozenset[str]) -> tuple[tuple[str, ...], re.Pattern[str] | None]:
     """Every spelling, the longest first as one may hold another; and a pattern for those of a URL, which mix."""
     whole = {secret for secret in secrets if len(secret) >= SHORTEST}

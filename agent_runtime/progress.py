@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import TypeAdapter
 
 from agent_runtime import planning
+from agent_runtime.fence import Fence
 from agent_runtime.messages import (
     Event,
     Finished,
@@ -83,6 +84,7 @@ class Progress:
     plan_failed: bool = False
     native_calls: list[ToolCall] = field(default_factory=list[ToolCall])
     decisions: Mapping[str, Decision] = field(default_factory=dict[str, Decision])  # by call id
+    fence: Fence = field(default_factory=Fence)
 
     @property
     def said(self) -> str:

@@ -9,9 +9,11 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Protocol
 
 from agent_runtime.errors import ModelError
+from agent_runtime.fence import RULE, Fence
 from agent_runtime.messages import Message
 from agent_runtime.models.base import Model
 from agent_runtime.sessions.base import SessionKey, SessionStore, Summary
@@ -25,7 +27,8 @@ _SUMMARY_SECONDS = 60
 _QUOTED_CHARACTERS = 1_500  # of one message, for the summary
 _INSTRUCTIONS = (
     "You keep the memory of a conversation. Write what was said so far in at most 200 words: who the user is, what "
-    "they want, names, numbers and decisions word for word, and what is still open. Only the summary, no remarks."
+    "they want, names, numbers and decisions word for word, and what is still open. Only the summary, no remarks. "
+    + RULE
 )
 
 
@@ -117,7 +120,8 @@ async def _summarised(model: Model, before: Summary | None, messages: Sequence[M
 
 
 def _question(before: Summary | None, messages: Sequence[Message], settings: Remembering) -> list[Message]:
-    said = [f"{message.role}: {message.content[:_QUOTED_CHARACTERS]}" for message in messages if message.content]
+    quoted = [replace(message, content=message.content[:_QUOTED_CHARACTERS]) for message in messages]
+    said = [f"{message.role}: {message.content}" for message in Fence().around(quoted) if message.content]
     transcript = "\n\n".join(said)[-settings.history_tokens * _BYTES_PER_TOKEN :]
     earlier = f"What was said before:\n{before.text}\n\nWhat was said then:\n" if before else ""
     return [Message("system", _INSTRUCTIONS), Message("user", f"{earlier}{transcript}")]

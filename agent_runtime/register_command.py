@@ -234,7 +234,7 @@ def _read_file(file: Path) -> tuple[dict[str, Any], dict[Location, int]]:
 
 
 async def _no_secret(_: Sequence[str]) -> placeholders.Fetched:
-    raise placeholders.SecretNotAvailable("a registration is for everybody to read")
+    raise placeholders.SecretNotAvailable("a registration needs no secret, and shows what it holds to everyone")
 
 
 def _unknown(key: str) -> str:

@@ -11,10 +11,11 @@ from urllib.parse import urlsplit
 from pydantic import JsonValue
 
 from agent_runtime.agent import Agent
+from agent_runtime.certificates import registry_tls
 from agent_runtime.config import McpServerConfig
 from agent_runtime.masking import masked_values
 from discovery.client import RegistrationState, local_endpoint, own_endpoint, registered
-from discovery.contract import Check, Links, ModelInfo, Registration, ToolInfo, is_loopback
+from discovery.contract import DEFAULT_INSTANCE_ID, Check, Links, ModelInfo, Registration, ToolInfo, is_loopback
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ async def announced(
     `port` is the one the server is bound to, `path` where on it the agent answers, in these `protocols`. The registry
     hears of the agent once that port answers.
     """
-    discovery = agent.config.discovery
+    discovery, server = agent.config.discovery, agent.config.server
     if not discovery.url:
         yield None
         return
@@ -43,8 +44,9 @@ async def announced(
         lambda: registration_of(agent, endpoint, protocols, path),
         url=discovery.url,
         token=discovery.token.get_secret_value() if discovery.token else None,
+        tls=await registry_tls(discovery, agent.folder),
         heartbeat_seconds=discovery.heartbeat_seconds,
-        ready=f"{local_endpoint(port, agent.config.server.host)}/livez",
+        ready=f"{local_endpoint(port, server.host, secure=server.tls is not None)}/livez",
     ) as state:
         yield state
 
@@ -62,6 +64,7 @@ def registration_of(agent: Agent, endpoint: str, protocols: Sequence[str] = ("ch
         endpoint=endpoint,
         public_endpoint=f"{public.rstrip('/')}{path}" if public else None,
         agent_type=config.agent_type,
+        instance_id=config.discovery.instance_id or DEFAULT_INSTANCE_ID,
         version=config.version,
         description=config.description or None,
         tools=[
@@ -99,4 +102,5 @@ def advertised_endpoint(agent: Agent, port: int) -> str:
     server = agent.config.server
     if named := server.service_url or server.public_url:
         return named.rstrip("/")
-    return own_endpoint(port, registry=agent.config.discovery.url or "", host=server.host)
+    registry = agent.config.discovery.url or ""
+    return own_endpoint(port, registry=registry, host=server.host, secure=server.tls is not None)

@@ -12,6 +12,7 @@ from typing import Literal
 from agent_runtime import allowance
 from agent_runtime.answer_schema import AnswerSchema, read_schema
 from agent_runtime.config import AgentConfig, AgentType, FunctionToolConfig
+from agent_runtime.credential import Credential
 from agent_runtime.dialects import DIALECTS
 from agent_runtime.engine import Engine
 from agent_runtime.errors import StartError
@@ -58,6 +59,7 @@ class Rooms:
     store: SessionStore | None
     remembers: bool
     answers: AnswerSchema | None
+    callers: Credential[list[str]]
 
     def engine_now(self) -> Engine:
         """The engine of one run: the tools that are there now, what an asking agent leaves it, a reader of its own."""
@@ -97,7 +99,8 @@ async def open_rooms(
         store = await stack.enter_async_context(store_for(url, file.folder, login=login))
         await stack.enter_async_context(Retention(store, config.name, config.session.ttl_days))
     # The local model's calls are decoded under a grammar: asked for in text, it would make none.
-    dialect = "native" if config.model.provider == "local" else chosen.dialect or preset.dialect
+    is_local = config.model.provider == "local"
+    dialect = "native" if is_local else chosen.dialect or preset.dialect
     engine = Engine(
         telemetry.model(config.name, model) if telemetry else model,
         toolbox.now(),
@@ -107,8 +110,11 @@ async def open_rooms(
         plans=preset.plan if chosen.plan is None else chosen.plan,
         guarded=guarded,
         mask=lambda text: masked(text, file.secrets),
+        fences=not is_local,  # it takes its calls from the words of the question, and would repeat the marks
     )
-    return Rooms(file, model, engine, toolbox, store, remembers, _answer_schema(file))
+    keys = [key.get_secret_value() for key in config.server.api_keys]
+    callers = file.book.credential(("server", "api_keys"), keys)
+    return Rooms(file, model, engine, toolbox, store, remembers, _answer_schema(file), callers)
 
 
 def remembers_sessions(config: AgentConfig) -> bool:

@@ -15,7 +15,7 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 
 from agent_runtime.agent import Agent
-from agent_runtime.errors import MyAgentError, UnknownRun
+from agent_runtime.errors import MyAgentError, TooMany, UnknownRun
 from agent_runtime.messages import (
     Event,
     Finished,
@@ -226,13 +226,14 @@ class Runs:
         `history` takes the place of what the agent remembers, and nothing is then remembered.
 
         Raises:
-            CallerError: the message or the session id cannot be used.
+            CallerError: the message or the session id cannot be used, or the caller has enough runs under way.
         """
         events = agent.stream(message, session_id=session_id, owner=owner, history=history)
         return await self.begin(agent, events, owner)
 
     async def begin(self, agent: Agent, events: AsyncGenerator[Event, None], owner: str) -> Run:
         """The same for events that the agent has made: a run that goes on after a decision, for example."""
+        self._check_number(agent, owner)
         run = Run(owner, agent, cancel_when_left=agent.config.server.cancel_on_disconnect)
         task = asyncio.create_task(run.drain(events), name="run")
         self._under_way[task] = run
@@ -259,6 +260,14 @@ class Runs:
         """Wait until nothing is under way, or nothing of one agent."""
         while waiting := [task for task, run in self._under_way.items() if agent in {None, run.agent}]:
             await asyncio.wait(waiting)
+
+    def _check_number(self, agent: Agent, owner: str) -> None:
+        """A run counts to its end, also when its client has hung up."""
+        if (most := agent.config.server.limits.concurrent_runs) is None:
+            return
+        running = (run.owner for run in self._under_way.values() if run.agent is agent)
+        if sum(one.partition("/")[0] == owner.partition("/")[0] for one in running) >= most:
+            raise TooMany(f"{most} runs of this caller are under way, and no more may be")
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         run = self._under_way.pop(task)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import uvicorn
 
+from agent_runtime.certificates import port_tls
 from agent_runtime.config import ServerConfig
 from agent_runtime.errors import MyAgentError, StartError
 from agent_runtime.fleet import Fleet, Overrides
@@ -18,6 +19,7 @@ from agent_runtime.loading import AgentFile
 from agent_runtime.logs import LOG_MASK
 from agent_runtime.telemetry import Telemetry
 from discovery.contract import is_loopback
+from discovery.heads import bounded_heads
 
 _log = logging.getLogger(__name__)
 
@@ -39,12 +41,14 @@ async def serve(
     With `reload` an edited file is swapped in.
 
     Raises:
-        StartError: the port is taken, no agent can be opened, or one would be open to everybody.
+        StartError: the port is taken, no agent can be opened, one would be open to everybody, or a certificate
+            cannot be used.
     """
     server = ServerConfig.model_validate((overrides or {}).get("server", {})) if shared else files[0].config.server
     for file in files:
-        _check_door(file, server.host, allow_anonymous=allow_anonymous)
+        _check_door(file, server, allow_anonymous=allow_anonymous)
     stop = _Stop()
+    tls = await port_tls(server, files[0].folder)
     with _bound(server.host, server.port) as listener:
         port: int = listener.getsockname()[1]
         async with Fleet(port=port, shared=shared, overrides=overrides or {}, telemetry=telemetry) as fleet:
@@ -56,8 +60,10 @@ async def serve(
                 lifespan="on",
                 server_header=False,
                 timeout_graceful_shutdown=GRACEFUL_SECONDS,
+                **bounded_heads(max(file.config.server.limits.max_header_bytes for file in files)),
+                **(tls.options if tls else {}),
             )
-            uvicorn_server = _Server(config, lambda: _print_ready(fleet, server.host, port, shared=shared))
+            uvicorn_server = _Server(config, lambda: _print_ready(fleet, server, port, shared=shared))
             stop.then(lambda: setattr(uvicorn_server, "should_exit", True))
             watching = asyncio.create_task(fleet.watch()) if reload else None
             try:
@@ -81,11 +87,16 @@ async def _open(fleet: Fleet, files: Sequence[AgentFile], *, shared: bool) -> No
         raise StartError("none of the agents could be started; the lines above say why")
 
 
-def _check_door(file: AgentFile, host: str, *, allow_anonymous: bool) -> None:
-    if is_loopback(host) or file.config.server.api_keys or allow_anonymous:
+def _check_door(file: AgentFile, server: ServerConfig, *, allow_anonymous: bool) -> None:
+    if file.config.server.tls != server.tls:
+        raise StartError(
+            f"{file.path} has server.tls, and several agents share a port: give --tls-certificate and --tls-key, "
+            "which are for all of them, and leave it out of the file"
+        )
+    if is_loopback(server.host) or file.config.server.asks or allow_anonymous:
         return
     raise StartError(
-        f"{host} can be reached from other machines and server.api_keys of {file.path} is empty: add a key, "
+        f"{server.host} can be reached from other machines and server.api_keys of {file.path} is empty: add a key, "
         "listen on 127.0.0.1, or start with --allow-anonymous if a proxy in front does the asking"
     )
 
@@ -142,10 +153,10 @@ class _Server(uvicorn.Server):
         yield  # ours stay: uvicorn's would end the process before the agent is closed
 
 
-def _print_ready(fleet: Fleet, host: str, port: int, *, shared: bool) -> None:
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
+def _print_ready(fleet: Fleet, server: ServerConfig, port: int, *, shared: bool) -> None:
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(server.host, server.host)
+    scheme = "https" if server.tls else "http"
     for agent in fleet.agents:
         path = f"/{agent.config.name}" if shared else ""
-        print(
-            LOG_MASK(f"{agent.config.name} answers at http://{shown}:{port}{path} with {agent.model_label}"), flush=True
-        )
+        ready = f"{agent.config.name} answers at {scheme}://{shown}:{port}{path} with {agent.model_label}"
+        print(LOG_MASK(ready), flush=True)

@@ -1,7 +1,7 @@
 """Gives each agent of the local stack a database, its secrets in the mocked Secrets Manager, and a role to read them.
 
 Runs on every start of the stack: the mock forgets what it knew, and a password that was invented again is set again.
-Nothing of it stands in a file of the project: each agent finds the key to its role in a volume of its own.
+Nothing of it stands on a disk: each agent finds the key to its role in a volume of its own, which is in memory.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from discovery import commands
 from discovery.app import create_app
 from discovery.commands import COMMANDS
+from discovery.heads import bounded_heads
 from discovery.settings import Settings, SettingsError, version
 from discovery.watch import Watch
 
@@ -33,6 +34,9 @@ environment:
                                       Open to all: the portal's page, /livez, /readyz. Read once, at the start.
   DISCOVERY_ALLOW_ANONYMOUS=1         without tokens: listen on more than loopback although anyone there may change
                                       the registry
+  DISCOVERY_TLS_CERTIFICATE, …_KEY    files in PEM format: it then answers over https only (…_KEY_PASSWORD where the key
+                                      is encrypted)
+  DISCOVERY_TLS_CLIENT_CA             only callers with a certificate of these authorities get a connection
   DISCOVERY_CORS_ORIGINS              origins of portals on other hosts, comma separated
   DISCOVERY_PROBE=on                  call every endpoint now and then, and show whether it answers, and whether in
                                       the protocols it says: an agent card that parses, MCP. Off by default. Sends no
@@ -60,7 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(given)
     try:
         settings = Settings.from_environment(
-            host=arguments.host, port=arguments.port, database_url=arguments.database_url
+            host=arguments.host,
+            port=arguments.port,
+            database_url=arguments.database_url,
+            tls_certificate=arguments.tls_certificate,
+            tls_key=arguments.tls_key,
+            tls_client_ca=arguments.tls_client_ca,
         )
     except SettingsError as error:
         print(*(f"myagent-discovery: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
@@ -81,6 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         access_log=False,
         lifespan="on",
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,  # an open stream would otherwise keep the process for ever
+        **bounded_heads(),
+        **(settings.tls.options if settings.tls else {}),
     )
     with listener:
         # Until uvicorn listens to them itself, and once more when it raises them again after it has shut down:
@@ -108,7 +119,8 @@ class _Server(uvicorn.Server):
         if self.started and sockets:
             host, port = sockets[0].getsockname()[:2]
             shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-            print(f"Portal and registry: http://{shown}:{port}", flush=True)
+            scheme = "https" if self.config.is_ssl else "http"
+            print(f"Portal and registry: {scheme}://{shown}:{port}", flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -124,6 +136,9 @@ def _parser() -> argparse.ArgumentParser:
         "--database-url",
         help="sqlite:///registry.db, postgresql://host/database for several registries, memory:// to keep nothing",
     )
+    parser.add_argument("--tls-certificate", metavar="FILE", help="answer over https with this certificate")
+    parser.add_argument("--tls-key", metavar="FILE", help="the private key of the certificate")
+    parser.add_argument("--tls-client-ca", metavar="FILE", help="ask callers for a certificate of these authorities")
     levels = ["debug", "info", "warning", "error"]
     parser.add_argument("--log-level", choices=levels, default="info", help="how much to log (info)")
     parser.add_argument("--version", action="version", version=f"%(prog)s {version()}")

@@ -1,6 +1,7 @@
 """What an agent is told about its registration. Pure."""
 
 from datetime import timedelta
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from discovery.contract import Lease, Notice, Registered, is_loopback
@@ -25,6 +26,7 @@ def answer_to(record: Record, caller: str | None, *, changed: bool) -> Registere
     )
 
 
+@lru_cache(maxsize=4096)  # a heartbeat asks the same every time
 def _warnings(endpoint: str, caller: str | None) -> list[Notice]:
     if urlsplit(endpoint).hostname in {"0.0.0.0", "::"}:
         message = f"{endpoint} is an address to listen on, not one to call."

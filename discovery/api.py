@@ -26,6 +26,7 @@ router = APIRouter(route_class=Scoped)
     responses={
         201: {"model": Registered, "description": "Registered for the first time"},
         **problems(
+            _400="The body is no text in UTF-8",
             _409="Another process registered this entry later and is alive",
             _413="The body is over 256 KiB",
             _422="A field is wrong, or must not be sent",
@@ -59,12 +60,12 @@ async def agents(request: Request, table: Table, query: Annotated[ListQuery, Que
     """One object per name, sorted by name; `[]` before anything registered. Without parameters, everything."""
     listing = table.listing()
     page = page_of(listing, query, await _hits(table, query.q))
-    headers = {"etag": page.etag, "x-registry-revision": str(listing.revision), "cache-control": "no-cache"}
+    same = tag_matches(request.headers.get("if-none-match", ""), page.etag)
+    response = Response(status_code=304) if same else Response(page.body, media_type="application/json")
+    response.raw_headers += list_headers(page.etag, listing.revision)
     if page.following is not None:
-        headers["link"] = f'<{request.url.path}?{page.following}>; rel="next"'
-    if _matches(request.headers.get("if-none-match"), page.etag):
-        return Response(status_code=304, headers=headers)
-    return Response(page.body, media_type="application/json", headers=headers)
+        response.headers["link"] = f'<{request.url.path}?{page.following}>; rel="next"'
+    return response
 
 
 @router.get(
@@ -174,7 +175,13 @@ async def _hits(table: Registry, texts: list[str]) -> list[Hit]:
     return list({hit.agent.name: hit for hit in found}.values())
 
 
-def _matches(asked: str | None, etag: str) -> bool:
+def list_headers(etag: str, revision: int) -> list[tuple[bytes, bytes]]:
+    """What every answer to `GET /agents` carries."""
+    said = (b"etag", etag.encode()), (b"x-registry-revision", b"%d" % revision), (b"cache-control", b"no-cache")
+    return list(said)
+
+
+def tag_matches(asked: str, etag: str) -> bool:
     """Weak comparison (RFC 9110, 13.1.2): whoever has the value has it, however it is marked."""
-    tags = [tag.strip() for tag in (asked or "").split(",")]
+    tags = [tag.strip() for tag in asked.split(",")]
     return "*" in tags or etag.removeprefix("W/") in [tag.removeprefix("W/") for tag in tags]

@@ -12,6 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from discovery import api, ard, description, events, mcp_door, metrics, portal
 from discovery.background import swept
 from discovery.contract import utc_now
+from discovery.express import Express
 from discovery.probe import probing
 from discovery.problems import Guard, add_error_table
 from discovery.registry import Registry
@@ -64,6 +65,7 @@ def create_app(
     add_error_table(app)
     for face in (api, events, ard, *([mcp_door] if mcp_door.is_installed() else []), metrics, description, portal):
         app.include_router(face.router)
+    app.add_middleware(Express)
     app.add_middleware(Guard)
     _open_to_browsers(app, settings.cors_origins)
     describe = app.openapi

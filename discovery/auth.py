@@ -14,9 +14,10 @@ from typing import Annotated, Any, cast
 from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
 
+from discovery.contract import is_loopback
 from discovery.problems import Refusal
 from discovery.settings import Settings
-from discovery.tokens import ANYONE, Caller, Scope, Tokens
+from discovery.tokens import ANYONE, Caller, Scope
 
 SCHEME = "bearer"
 SCHEMES = {
@@ -54,7 +55,8 @@ class Scoped(APIRoute):
         async def checked(request: Request) -> Response:
             if scope is not None:
                 settings = cast("Settings", request.state.settings)
-                request.state.caller = _admitted(settings.tokens, request, scope)
+                given = request.headers.get("authorization", "")
+                request.state.caller = admitted(settings, given, request.headers.get("host", ""), scope)
             return await handle(request)
 
         return checked
@@ -75,14 +77,24 @@ def check_name(caller: Caller, name: str) -> None:
         raise Refusal(403, "forbidden_name", detail, f"It is bound to names like {allowed}.")
 
 
+def _check_page(settings: Settings, host: str) -> None:
+    """Without tokens, refuse the page of a stranger whose own name points at this machine (DNS rebinding)."""
+    if is_loopback(settings.host) and not is_loopback(f"http://{host}") and not settings.allow_anonymous:
+        detail = "This registry listens on loopback only, and is not known by this name."
+        raise Refusal(403, "forbidden_host", detail, "Ask for it as localhost, or set DISCOVERY_TOKENS.")
+
+
 def _refusal(status: int, code: str, detail: str, hint: str | None, because: str = "") -> Refusal:
     return Refusal(status, code, detail, hint, headers={"www-authenticate": CHALLENGE + because})
 
 
-def _admitted(tokens: Tokens | None, request: Request, scope: Scope) -> Caller:
+def admitted(settings: Settings, authorization: str, host: str, scope: Scope) -> Caller:
+    """Who sends these headers, if they have the scope; the 401 or 403 is raised."""
+    tokens = settings.tokens
     if tokens is None:
+        _check_page(settings, host)
         return ANYONE
-    kind, _, token = request.headers.get("authorization", "").strip().partition(" ")
+    kind, _, token = authorization.strip().partition(" ")
     if kind.lower() != "bearer" or not token.strip():
         hint = "Send one of its DISCOVERY_TOKENS as `Authorization: Bearer …`; an agent takes it from discovery.token."
         raise _refusal(401, "unauthorized", "This registry asks for a token.", hint)

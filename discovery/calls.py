@@ -6,6 +6,7 @@ should not pay for it.
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, aclosing
 from datetime import datetime
@@ -41,6 +42,7 @@ class DiscoveryClient:
     """Calls one registry. Opens no connection before the first call; close it, or use it as `async with`.
 
     Every method raises `DiscoveryError` within seconds, and nothing else, when the registry cannot or will not.
+    `tls` is what it trusts and shows, as `client_tls` makes it; else it trusts the system's authorities.
     With a `cache_folder`, every list is kept there, and `last_agents` has it while the registry is away.
     """
 
@@ -52,9 +54,11 @@ class DiscoveryClient:
         transport: "httpx.AsyncBaseTransport | None" = None,
         now: Callable[[], datetime] = utc_now,
         cache_folder: Path | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self._token = token
+        self._tls = tls
         self._transport = transport
         self._now = now
         self._http: httpx.AsyncClient | None = None
@@ -216,6 +220,7 @@ class DiscoveryClient:
                 headers["authorization"] = f"Bearer {self._token}"
             self._http = httpx.AsyncClient(
                 transport=self._transport,
+                verify=True if self._tls is None else self._tls,
                 headers=headers,
                 timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
                 limits=httpx.Limits(max_connections=4, keepalive_expiry=2.0),

@@ -7,6 +7,7 @@ neither the agent nor its users.
 import asyncio
 import logging
 import random as randomness
+import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -69,6 +70,7 @@ async def registered(
     token: str | None = None,
     heartbeat_seconds: float | None = None,
     ready: str | Callable[[], Awaitable[bool]] | None = None,
+    tls: ssl.SSLContext | None = None,
     transport: "httpx.AsyncBaseTransport | None" = None,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     random: Callable[[], float] = randomness.random,
@@ -84,12 +86,13 @@ async def registered(
         token: The registry's bearer token.
         heartbeat_seconds: Repeat at about this pace (the registry's word counts); None registers once, for ever.
         ready: A URL of the agent's own that must answer first, or a coroutine function that says whether it would.
+        tls: What the registry's certificate is checked against and which one is shown to it, as `client_tls` makes it.
         transport: The wire, for tests.
         sleep: Waits so many seconds.
         random: Uniform in [0, 1).
         now: The clock, for `last_success` and for a `Retry-After` that is a date.
     """
-    client = DiscoveryClient(url, token=token, transport=transport, now=now)
+    client = DiscoveryClient(url, token=token, transport=transport, now=now, tls=tls)
     registrar = _Registrar(registration, client, heartbeat_seconds, ready, sleep, random, now)
     task = asyncio.create_task(registrar.run(), name="discovery-registration")
     try:
@@ -236,11 +239,16 @@ async def _is_served(url: str) -> bool:
     """Whether anything at all answers there: the port is our own, so its certificate and its status say nothing."""
     import httpx
 
-    async with (
-        httpx.AsyncClient(trust_env=False, verify=False, timeout=READY_TIMEOUT_SECONDS) as http,
-        http.stream("GET", url),
-    ):
-        return True
+    try:
+        async with (
+            httpx.AsyncClient(trust_env=False, verify=False, timeout=READY_TIMEOUT_SECONDS) as http,
+            http.stream("GET", url),
+        ):
+            return True
+    except httpx.ReadError:
+        if not url.startswith("https://"):
+            raise
+        return True  # behind the handshake: it is served, to those with a certificate
 
 
 async def _uninterrupted(work: Coroutine[Any, Any, None]) -> None:

@@ -135,15 +135,19 @@ class Registration(_Wire):
 
     @model_validator(mode="after")
     def _can_be_kept(self) -> Self:
-        schemas = [tool.input_schema for tool in self.tools if isinstance(tool, ToolInfo)]
+        schemas = [tool.input_schema for tool in self.tools if isinstance(tool, ToolInfo) and tool.input_schema]
         try:
-            size = len(json.dumps(self.metadata, allow_nan=False, ensure_ascii=False).encode())
-            json.dumps(schemas, allow_nan=False, ensure_ascii=False).encode()
+            size = len(_plain_json(self.metadata).encode()) if self.metadata else 0
+            _plain_json(schemas).encode()
         except (ValueError, RecursionError):  # NaN, half a surrogate pair, absurd depth: no reader could parse it
             raise PydanticCustomError("not_json", "metadata and input_schema must be plain JSON") from None
         if size > MAX_METADATA_BYTES:
             raise PydanticCustomError("metadata_too_large", "metadata must be at most 16 KiB as JSON")
         return self
+
+
+# Twice for every registration: a call of json.dumps would make this anew each time.
+_plain_json = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
 
 
 def _keys_within(value: Any) -> Iterator[Any]:

@@ -10,6 +10,7 @@ from discovery.table import Draft, Key, turned
 
 REMEMBERED_PROCESSES = 8
 STATUS_FIELDS = {"status", "checks"}
+_FIELDS = tuple(Registration.model_fields)
 
 
 class Superseded(Exception):
@@ -26,6 +27,16 @@ def superseded(known: Record | None, registration: Registration, draft: Draft) -
     return Superseded(
         f"another process registered as {name[:128]}/{instance_id} after this one, from {known.registration.endpoint}"
     )
+
+
+def claimed_again(
+    known: Record | None, registration: Registration, draft: Draft
+) -> tuple[Record, Superseded] | None:
+    """The record that notes the claim, and the refusal of a process that was refused before and only asks again."""
+    refusal, conflict = superseded(known, registration, draft), known and known.conflict
+    if known is None or refusal is None or conflict is None or conflict.boot_id != registration.boot_id:
+        return None
+    return replace(known, conflict=conflict.model_copy(update={"last_seen": draft.now})), refusal
 
 
 def register(draft: Draft, registration: Registration, caller: str | None) -> tuple[Record, bool, bool] | Superseded:
@@ -54,7 +65,7 @@ def register(draft: Draft, registration: Registration, caller: str | None) -> tu
     )
     if status != known.status:
         fresh = turned(fresh, Turn(status, reason, now), now)
-    tools = contract_diff(known.registration.tools, registration.tools)
+    tools = contract_diff(known.registration.tools, registration.tools) if "tools" in fields else None
     kind = "updated" if set(fields) - STATUS_FIELDS else "status"
     return draft.put(kind, fresh, fields=fields, tools=tools), bool(fields), False
 
@@ -99,6 +110,11 @@ def reached(draft: Draft, key: Key, found: Reachability) -> None:
         draft.put("status", replace(known, reachability=found), reason=reason)
 
 
+def repeats(record: Record, registration: Registration) -> bool:
+    """Whether a registration says what the record has already."""
+    return record.registration is registration or record.registration == registration
+
+
 def is_alive(record: Record) -> bool:
     """Whether it is believed to answer: within its lease, or without one."""
     return record.status in LIVE or record.lease is None
@@ -111,7 +127,7 @@ def _rival(draft: Draft, known: Record, registration: Registration) -> None:
 
 
 def _changed_fields(before: Registration, after: Registration) -> tuple[str, ...]:
-    return tuple(name for name in Registration.model_fields if getattr(before, name) != getattr(after, name))
+    return tuple(name for name in _FIELDS if getattr(before, name) != getattr(after, name))
 
 
 def _earlier(known: Record, registration: Registration, draft: Draft) -> tuple[Conflict, ...]:

@@ -9,19 +9,20 @@ EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 logger = logging.getLogger(__name__)
 
 
-def own_endpoint(port: int, *, registry: str, host: str = "0.0.0.0") -> str:
+def own_endpoint(port: int, *, registry: str, host: str = "0.0.0.0", secure: bool = False) -> str:
     """The `endpoint` of a server that listens at `host` and is bound to `port`: where others reach it.
 
     Where it listens at every address, that is this machine's own on the way to the registry. Looks the registry's name
     up, which may take seconds: call it before the loop runs, or in a thread.
     """
-    return local_endpoint(port, _address_towards(registry) if host in EVERY_ADDRESS else host)
+    return local_endpoint(port, _address_towards(registry) if host in EVERY_ADDRESS else host, secure=secure)
 
 
-def local_endpoint(port: int, host: str) -> str:
-    """Where a server that listens at `host` is reached from this machine."""
+def local_endpoint(port: int, host: str, *, secure: bool = False) -> str:
+    """Where a server that listens at `host`, over https where it is `secure`, is reached from this machine."""
     reachable = EVERY_ADDRESS.get(host, host)
-    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+    authority = f"[{reachable}]:{port}" if ":" in reachable else f"{reachable}:{port}"
+    return f"{'https' if secure else 'http'}://{authority}"
 
 
 def _address_towards(url: str) -> str:

@@ -1,5 +1,6 @@
 """What a single value on the wire may look like: a name, an address, a moment. Knows of no message."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -7,9 +8,11 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, Discriminator, Field, PlainSerializer
 from pydantic_core import PydanticCustomError
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
 
 def _printable(text: str) -> str:
-    if any(ord(character) < 32 or ord(character) == 127 for character in text):
+    if _CONTROL.search(text):
         raise PydanticCustomError("control_character", "must not hold control characters")
     return text
 
@@ -33,7 +36,7 @@ def _web_address(text: str) -> str:
         signed = parts.username is not None or parts.password is not None
     except ValueError:
         usable, signed = False, False
-    if not usable or any(character.isspace() for character in text):
+    if not usable or text.split() != [text]:
         raise PydanticCustomError("web_address", "must be an absolute http or https URL, like http://host:8000")
     if signed:
         raise PydanticCustomError("web_address", "must not hold a user name or password: everyone may read the list")
@@ -59,7 +62,8 @@ def _in_utc(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-def _to_milliseconds(moment: datetime) -> str:
+def to_milliseconds(moment: datetime) -> str:
+    """A moment in UTC as it is sent."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -71,7 +75,7 @@ WebAddress = Annotated[
 ]
 Prose = Annotated[str, Field(max_length=8192), AfterValidator(_without_nul)]
 Moment = Annotated[
-    datetime, AfterValidator(_in_utc), PlainSerializer(_to_milliseconds, return_type=str, when_used="json")
+    datetime, AfterValidator(_in_utc), PlainSerializer(to_milliseconds, return_type=str, when_used="json")
 ]
 NAME_OR_OBJECT = Discriminator(
     _name_or_object,

@@ -51,9 +51,10 @@ class Filters:
     def choose(self, agents: Iterable[AgentRecord]) -> list[AgentRecord]:
         """The agents that all filters hold for, in their order."""
         searched = [wanted(text) for text in self.q]
-        return [agent for agent in agents if self._hold(agent) and (not searched or _mentions(agent, searched))]
+        return [agent for agent in agents if self.hold(agent) and (not searched or _mentions(agent, searched))]
 
-    def _hold(self, agent: AgentRecord) -> bool:
+    def hold(self, agent: AgentRecord) -> bool:
+        """Whether an agent is chosen, as far as that shows without its words."""
         there = (
             (self.status, {agent.status}),
             (self.type, {agent.agent_type}),

@@ -94,16 +94,24 @@ def changes_at(record: Record) -> datetime | None:
     return down_at if record.status == "stale" else max(down_at, record.since) + REMOVED_AFTER_DOWN
 
 
+def due_at(record: Record) -> datetime | None:
+    """Before this, time alone asks for nothing of a record that is not heard; None for never."""
+    due, lease = changes_at(record), record.lease
+    if due is not None and lease is not None and record.conflict is not None:
+        return min(due, record.conflict.last_seen + lease)
+    return due
+
+
 def turn(record: Record, now: datetime) -> Turn | None:
     """The one next step that is due: silence goes from live over stale and down to removed, a word leads back."""
     due = changes_at(record)
     if due is None or record.lease is None:
         return None
-    lease = f"{record.lease.total_seconds():g} s"
     if record.status not in LIVE and record.last_seen > record.since and now < record.believed_from + record.lease:
         return Turn(*reported(record.registration), record.last_seen)
     if now < due:
         return None
+    lease = f"{record.lease.total_seconds():g} s"
     if record.status in LIVE:
         return Turn("stale", f"no heartbeat within its lease of {lease}", due)
     if record.status == "stale":

@@ -1,13 +1,13 @@
 """Records as a reader sees them: one object per name, and the whole list kept ready as bytes with a tag."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
-
-from pydantic import TypeAdapter
+from typing import Any
 
 from discovery.contract import AgentRecord, InstanceRecord
+from discovery.fields import to_milliseconds
 from discovery.leases import Record, changes_at
 from discovery.table import Table
 
@@ -15,25 +15,53 @@ BEST_FIRST = ("up", "degraded", "registered", "draining", "stale", "down", "remo
 LAG = timedelta(seconds=1)
 # Every heartbeat moves these, and a list that is polled should not look new for that.
 _RESTLESS = {"last_seen", "next_transition_at"}
-_UNTAGGED = {"__all__": {**dict.fromkeys(_RESTLESS, True), "instances": {"__all__": _RESTLESS}}}
-_AGENTS = TypeAdapter(list[AgentRecord])
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One agent of the list: as filters see it, and as it is sent. `pieces` is that without its moving times."""
+
+    agent: AgentRecord
+    pieces: Sequence[bytes]
+    sent: bytes
+
+    @classmethod
+    def of(cls, agent: AgentRecord) -> "Entry":
+        """Encode an agent. The moving times come last in its object and in those of its instances."""
+        text = agent.model_dump_json(exclude={*_RESTLESS, "instances"})[:-1] + ',"instances":['
+        pieces: list[bytes] = []
+        for one in agent.instances:
+            pieces.append((text + one.model_dump_json(exclude=_RESTLESS)[:-1]).encode())
+            text = "},"
+        pieces.append(b"}]")
+        return cls(agent, pieces, _sent(pieces, agent))
+
+    def at(self, agent: AgentRecord) -> "Entry":
+        """The same agent at other times."""
+        return Entry(agent, self.pieces, _sent(self.pieces, agent))
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """`GET /agents`, ready to send."""
 
-    agents: tuple[AgentRecord, ...]
+    entries: Sequence[Entry]
     body: bytes
     etag: str
     revision: int
+
+    @property
+    def agents(self) -> tuple[AgentRecord, ...]:
+        """What is in it."""
+        return tuple(entry.agent for entry in self.entries)
 
 
 class Listing:
     """The list, made again only where something changed; moved times reach it within a second."""
 
     def __init__(self) -> None:
-        self._made: dict[str, tuple[AgentRecord, bytes]] = {}
+        self._made: dict[str, Entry] = {}
+        self._order: list[str] | None = None  # the names, until one comes or goes
         self._changed: set[str] = set()
         self._heard: set[str] = set()
         self._prepared: Prepared | None = None
@@ -43,9 +71,9 @@ class Listing:
         """Something about a name is different."""
         self._changed.add(name)
 
-    def heard(self, name: str) -> None:
+    def heard(self, *names: str) -> None:
         """A heartbeat moved the times of a name."""
-        self._heard.add(name)
+        self._heard.update(names)
 
     def forget(self) -> None:
         """Everything may be different."""
@@ -57,36 +85,86 @@ class Listing:
         fresh = ready is not None and made_at is not None and timedelta(0) <= now - made_at < LAG
         if ready is not None and ready.revision == table.revision and (fresh or not self._heard):
             return ready
-        again = self._changed if fresh else self._changed | self._heard
-        for name in table.names if ready is None else again:
+        for name in table.names if ready is None else self._changed:
             self._make(table, name)
-        self._changed = set()
         if not fresh:
+            for name in self._heard - self._changed:
+                self._move(table, name)
             self._heard, self._made_at = set(), now
-        ordered = [self._made[name] for name in sorted(self._made)]
-        body = b"[" + b",".join(encoded for _, encoded in ordered) + b"]"
-        etag = f'W/"{table.lineage[:8]}-{table.revision}"'
-        self._prepared = Prepared(tuple(agent for agent, _ in ordered), body, etag, table.revision)
+        self._changed = set()
+        if self._order is None:
+            self._order = sorted(self._made)
+        entries = [self._made[name] for name in self._order]
+        self._prepared = Prepared(entries, as_list(entries), tag_of(table), table.revision)
         return self._prepared
 
     def _make(self, table: Table, name: str) -> None:
         agent = agent_record(table, name)
+        if (agent is None) == (name in self._made):
+            self._order = None
         if agent is None:
             self._made.pop(name, None)
         else:
-            self._made[name] = agent, agent.model_dump_json().encode()
+            self._made[name] = Entry.of(agent)
+
+    def _move(self, table: Table, name: str) -> None:
+        made, until = self._made.get(name), table.guard and table.guard.until
+        agent = made and _moved(made.agent, table.instances(name), until)
+        if made and agent:
+            self._made[name] = made.at(agent)
+        else:
+            self._make(table, name)
 
 
-def encoded(agents: list[AgentRecord], besides: str = "") -> tuple[bytes, str]:
-    """Agents as they are sent, and a weak tag of them; `besides` is what else of the answer the tag stands for."""
-    tagged = _AGENTS.dump_json(agents, exclude=_UNTAGGED) + besides.encode()
-    return _AGENTS.dump_json(agents), f'W/"{blake2b(tagged, digest_size=12).hexdigest()}"'
+def tag_of(table: Table) -> str:
+    """The weak tag of the whole list: it says which changes are in it, not which heartbeats."""
+    return f'W/"{table.lineage[:8]}-{table.revision}"'
+
+
+def as_list(entries: Iterable[Entry]) -> bytes:
+    """Agents as one array."""
+    return b"[" + b",".join([entry.sent for entry in entries]) + b"]"
+
+
+def chosen_tag(entries: Iterable[Entry], besides: str) -> str:
+    """A weak tag of some agents; `besides` is what else of the answer it stands for."""
+    said = blake2b(besides.encode(), digest_size=12)
+    for entry in entries:
+        for piece in entry.pieces:
+            said.update(piece)
+    return f'W/"{said.hexdigest()}"'
 
 
 def agent_record(table: Table, name: str) -> AgentRecord | None:
     """All instances of one name as one object, the best of them on top; None where none is left."""
     until = None if table.guard is None else table.guard.until
     return merged(table.instances(name), until)
+
+
+def _moved(agent: AgentRecord, records: Sequence[Record], guarded_until: datetime | None) -> AgentRecord | None:
+    """The same agent with the times of now; None where more than times is different."""
+    there = {record.registration.instance_id: record for record in records}
+    instances: list[InstanceRecord] = []
+    for one in agent.instances:
+        record = there.get(one.instance_id)
+        if record is None or record.reachability is not one.reachability or record.conflict is not one.conflict:
+            return None
+        instances.append(one.model_copy(update=_times(record, guarded_until)))
+    best = min(records, key=_goodness)
+    return agent.model_copy(update={**_times(best, guarded_until), "instances": instances})
+
+
+def _times(record: Record, guarded_until: datetime | None) -> dict[str, Any]:
+    return {"last_seen": record.last_seen, "next_transition_at": _next(record, guarded_until)}
+
+
+def _sent(pieces: Sequence[bytes], agent: AgentRecord) -> bytes:
+    parts: list[bytes] = []
+    for piece, one in zip(pieces, (*agent.instances, agent), strict=True):
+        seen, due = one.last_seen, one.next_transition_at
+        told = (f'"{to_milliseconds(moment)}"' if moment else "null" for moment in (seen, due))
+        parts += piece, b',"last_seen":%b,"next_transition_at":%b' % tuple(text.encode() for text in told)
+    return b"".join(parts) + b"}"
 
 
 def merged(records: Iterable[Record], guarded_until: datetime | None) -> AgentRecord | None:

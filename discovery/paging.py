@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from pydantic_core import PydanticCustomError
 
 from discovery.filters import Filters
-from discovery.listing import Prepared, encoded
+from discovery.listing import Entry, Prepared, as_list, chosen_tag
 from discovery.search import Hit
 
 LARGEST_PAGE = 1000
@@ -79,18 +79,21 @@ def page_of(listing: Prepared, query: ListQuery, hits: Iterable[Hit] = ()) -> Pa
     filters = query.filters
     if not filters and not query.q and query.limit is None and query.cursor is None:
         return Page(listing.body, listing.etag)
-    agents = tuple(sorted((hit.agent for hit in hits), key=lambda agent: agent.name)) if query.q else listing.agents
+    entries = sorted((Entry.of(hit.agent) for hit in hits), key=_name_of) if query.q else listing.entries
     if query.cursor is not None:
-        agents = agents[bisect_right(agents, _name_in(query.cursor), key=lambda agent: agent.name) :]
-    chosen = filters.choose(agents) if filters else list(agents)
+        entries = entries[bisect_right(entries, _name_in(query.cursor), key=_name_of) :]
+    chosen = [entry for entry in entries if filters.hold(entry.agent)] if filters else entries
     following = None
     if query.limit is not None and len(chosen) > query.limit:
         chosen = chosen[: query.limit]
-        cursor = urlsafe_b64encode((_CURSOR + chosen[-1].name).encode()).decode().rstrip("=")
+        cursor = urlsafe_b64encode((_CURSOR + _name_of(chosen[-1])).encode()).decode().rstrip("=")
         words = [("q", text) for text in query.q]
         following = urlencode([*filters.parameters, *words, ("limit", query.limit), ("cursor", cursor)])
-    body, etag = encoded(chosen, following or "")
-    return Page(body, etag, following)
+    return Page(as_list(chosen), chosen_tag(chosen, following or ""), following)
+
+
+def _name_of(entry: Entry) -> str:
+    return entry.agent.name
 
 
 def _name_in(cursor: str) -> str:

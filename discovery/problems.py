@@ -1,5 +1,6 @@
 """Every error answer, as problem+json: one table from what was raised to what is said. No stack trace leaves here."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
@@ -8,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from discovery.contract import MAX_BODY_BYTES, FieldProblem, Problem
@@ -18,6 +20,8 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
 # A body that is too large is read on for a while, or the sender would see a broken connection instead of the reason.
 DRAINED_BYTES = 16 * 1024 * 1024
+# An id of a request is unique, not secret: what makes the process unique, and a number.
+_PROCESS, _COUNTER = uuid4().hex[:16], itertools.count(1)
 
 
 class Refusal(Exception):
@@ -36,6 +40,7 @@ class Refusal(Exception):
         self.status, self.code, self.detail, self.hint, self.headers = status, code, detail, hint, headers
 
 
+REFUSALS = (Refusal, Superseded, StoreError)
 TITLES = {
     400: "Bad request",
     401: "A token is needed",
@@ -75,25 +80,28 @@ def problem_response(
     return Response(body, status_code=status, media_type=MEDIA_TYPE, headers=headers)
 
 
+def refused(request: Request, error: Exception) -> Response:
+    """The answer to what the registry or a route refuses, by one of `REFUSALS`."""
+    if isinstance(error, Refusal):
+        code, detail = error.code, error.detail
+        return problem_response(request, error.status, code, detail, hint=error.hint, headers=error.headers)
+    if isinstance(error, Superseded):
+        hint = "The newer process keeps the entry while it is alive. Replicas need an instance_id of their own."
+        return problem_response(request, 409, "superseded", str(error), hint=hint)
+    # 503 and nothing else: a 404, 409 or 410 would make a whole fleet register again at once.
+    headers = {"retry-after": str(RETRY_AFTER_SECONDS)}
+    hint = "Agents keep working and try again by themselves; /readyz says when the storage is back."
+    return problem_response(request, 503, "store_unavailable", str(error), hint=hint, headers=headers)
+
+
 def add_error_table(app: FastAPI) -> None:
     """Give every exception that a route may let out its answer."""
 
-    @app.exception_handler(Refusal)
-    async def refused(request: Request, error: Refusal) -> Response:
-        code, detail = error.code, error.detail
-        return problem_response(request, error.status, code, detail, hint=error.hint, headers=error.headers)
+    async def refuse(request: Request, error: Exception) -> Response:
+        return refused(request, error)
 
-    @app.exception_handler(Superseded)
-    async def superseded(request: Request, error: Superseded) -> Response:
-        hint = "The newer process keeps the entry while it is alive. Replicas need an instance_id of their own."
-        return problem_response(request, 409, "superseded", str(error), hint=hint)
-
-    @app.exception_handler(StoreError)
-    async def unavailable(request: Request, error: StoreError) -> Response:
-        # 503 and nothing else: a 404, 409 or 410 would make a whole fleet register again at once.
-        headers = {"retry-after": str(RETRY_AFTER_SECONDS)}
-        hint = "Agents keep working and try again by themselves; /readyz says when the storage is back."
-        return problem_response(request, 503, "store_unavailable", str(error), hint=hint, headers=headers)
+    for kind in REFUSALS:
+        app.add_exception_handler(kind, refuse)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
@@ -102,14 +110,27 @@ def add_error_table(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def other(request: Request, error: HTTPException) -> Response:
         code = CODES.get(error.status_code, "bad_request")
-        return problem_response(request, error.status_code, code, str(error.detail), headers=error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["allow"] = _methods_of(request) or headers.get("allow", "")
+        return problem_response(request, error.status_code, code, str(error.detail), headers=headers)
 
     @app.exception_handler(Exception)
     async def failed(request: Request, _: Exception) -> Response:
         # The server logs it with its traceback.
         return problem_response(request, 500, "internal_error", "Something went wrong here; the log knows what.")
 
-    del refused, superseded, unavailable, invalid, other, failed  # registered above; nobody calls them by name
+    del invalid, other, failed  # registered above; nobody calls them by name
+
+
+def _methods_of(request: Request) -> str:
+    """What the path can be asked with: the framework names the methods of one of its routes only."""
+    found = [
+        method
+        for method in ("GET", "POST", "DELETE")
+        if any(route.matches({**request.scope, "method": method})[0] == Match.FULL for route in request.app.routes)
+    ]
+    return ", ".join(found)
 
 
 def invalid_request(
@@ -177,7 +198,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = uuid4().hex
+        request_id = f"{_PROCESS}{next(_COUNTER):08x}"
         scope.setdefault("state", {})["request_id"] = request_id
         taken = 0
 

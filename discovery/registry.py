@@ -19,7 +19,7 @@ from discovery.finding import find
 from discovery.heartbeats import Heartbeats, elapsed
 from discovery.history import GuardState, HistoryEntry
 from discovery.leases import Record, after_restart
-from discovery.listing import Listing, Prepared, agent_record
+from discovery.listing import Listing, Prepared, agent_record, tag_of
 from discovery.search import Hit
 from discovery.stores.base import Store, StoreError, Writing
 from discovery.table import Change, Draft, Table
@@ -99,15 +99,20 @@ class Registry:
         """
         self._tick()
         known = self._table.get((registration.name, registration.instance_id))
-        if known is not None and known.registration == registration and decisions.is_alive(known):
-            return answer_to(self._hear(known), caller, changed=False), False
-        self._refuse_again(known, registration)
+        if known is not None and decisions.repeats(known, registration) and decisions.is_alive(known):
+            return answer_to(self._hear(known, registration), caller, changed=False), False
+        again = decisions.claimed_again(known, registration, Draft(self._table, self._clock()))
+        if again is not None:  # everybody has been told: no write for it
+            self._table.put(again[0])
+            self._listing.heard(registration.name)
+            raise again[1]
         try:
             decided = await self._writer.write(lambda draft: decisions.register(draft, registration, caller))
         except StoreError:
-            if known is None or known.registration != registration:
+            if known is None or not decisions.repeats(known, registration):
                 raise
-            return answer_to(self._hear(known), caller, changed=False), False  # it is back; the sweep will tell others
+            # It is back; the sweep will tell others.
+            return answer_to(self._hear(known, registration), caller, changed=False), False
         record, changed, new = cast("tuple[Record, bool, bool]", decided)  # the writer raises a refusal
         return answer_to(record, caller, changed=changed), new
 
@@ -130,6 +135,12 @@ class Registry:
             self._listing.heard(name)
         elif known is not None:
             await self._writer.write(lambda draft: decisions.reached(draft, (name, instance_id), found))
+
+    @property
+    def tag(self) -> str:
+        """The tag that the whole list has now."""
+        self._tick()
+        return tag_of(self._table)
 
     def listing(self) -> Prepared:
         """The whole list, ready to send; moved times may lag by a second."""
@@ -163,9 +174,9 @@ class Registry:
             await self._writer.write(self._swept)
         with self._minded():
             await self._heartbeats.note()
-        if self._elapsed() - self._forgot >= FORGET_SECONDS:
-            self._forgot = self._elapsed()
-            await self._store.forget(self._clock() - HISTORY_LASTS)
+            if self._elapsed() - self._forgot >= FORGET_SECONDS:
+                await self._store.forget(self._clock() - HISTORY_LASTS)
+                self._forgot = self._elapsed()
 
     async def catch_up(self) -> None:
         """Take the steps that other registries on the same store made."""
@@ -207,37 +218,29 @@ class Registry:
         if late < LATE_SECONDS:
             return
         logger.warning("held up for %.1f s: all leases are extended by it", late)
-        now = self._clock()
-        for record in list(self._table):
-            believed_from = max(record.believed_from, min(record.believed_from + timedelta(seconds=late), now))
-            self._table.put(replace(record, believed_from=believed_from))
-            self._listing.heard(record.registration.name)
+        self._table.excuse(timedelta(seconds=late), self._clock())
+        self._listing.heard(*self._table.names)
 
-    def _hear(self, known: Record) -> Record:
+    def _hear(self, known: Record, registration: Registration) -> Record:
+        """The object that was sent is kept, not its equal: who repeats it is recognised by it."""
         now = self._clock()
-        fresh = replace(known, last_seen=now, believed_from=now)
+        fresh = replace(known, registration=registration, last_seen=now, believed_from=now)
         self._table.put(fresh)
         self._heartbeats.hear(fresh)
         self._listing.heard(fresh.registration.name)
         return fresh
 
-    def _refuse_again(self, known: Record | None, registration: Registration) -> None:
-        """Say no without a write to a process whose claim everybody has been told of."""
-        refusal = decisions.superseded(known, registration, Draft(self._table, self._clock()))
-        conflict = known and known.conflict
-        if known is None or refusal is None or conflict is None or conflict.boot_id != registration.boot_id:
-            return
-        claimed = conflict.model_copy(update={"last_seen": self._clock()})
-        self._table.put(replace(known, conflict=claimed))
-        self._listing.heard(registration.name)
-        raise refusal
-
     def _swept(self, draft: Draft) -> None:
         decisions.sweep(draft, draft.now - SHARED_MARGIN if self._store.shared else draft.now)
 
     def _is_due(self) -> bool:
-        trial = Draft(self._table, self._clock())
+        now = self._clock()
+        if self._table.is_quiet(now):
+            return False
+        trial = Draft(self._table, now)
         self._swept(trial)
+        if not trial.changes:
+            self._table.rest()
         return bool(trial.changes)
 
     async def _commit(self, batch: Sequence[Decide]) -> Sequence[Any]:
@@ -279,8 +282,7 @@ class Registry:
             name = change.key[0]
             if change.kind == "guard":
                 logger.warning("mass silence: %s", change.reason)
-                for record in self._table:
-                    self._listing.heard(record.registration.name)  # what comes next for the silent ones has moved
+                self._listing.heard(*self._table.names)  # what comes next for the silent ones has moved
             else:
                 self._listing.changed(name)
             if change.kind == "removed":

@@ -13,8 +13,10 @@ from urllib.parse import urlsplit
 from discovery.addresses import Rules
 from discovery.contract import is_loopback
 from discovery.stores import open_store, sqlite_path
+from discovery.tls import ServerTls, TlsError
 from discovery.tokens import Tokens, read_tokens
 
+PLAIN = ("host", "database_url", "domain", "tls_certificate", "tls_key", "tls_key_password", "tls_client_ca")
 YES, NO = {"1", "true", "yes", "on"}, {"", "0", "false", "no", "off"}
 PRIVATE_DOMAIN = "myagent.internal"  # `internal` is nobody's: a name below it claims nothing
 
@@ -53,12 +55,17 @@ class Settings:
     probe_seconds: float = 30
     probe_allow: tuple[str, ...] = ()
     domain: str = PRIVATE_DOMAIN
+    tls_certificate: str | None = None
+    tls_key: str | None = None
+    tls_key_password: str | None = field(default=None, repr=False)
+    tls_client_ca: str | None = None
 
     def __post_init__(self) -> None:
         may_be_reached = self.allow_anonymous or self.tokens is not None
         problems = [*_host(self.host, may_be_reached), *_port(self.port), *_database(self.database_url)]
         problems += [problem for origin in self.cors_origins for problem in _origin(origin)]
         problems += [*_probe(self.probe_seconds, self.probe_allow), *_domain(self.domain)]
+        problems += _tls(self)
         if problems:
             raise SettingsError(problems)
 
@@ -71,6 +78,18 @@ class Settings:
     def probe_rules(self) -> Rules:
         """What the probe may call; this machine itself where the registry serves nobody else."""
         return Rules.read(self.probe_allow, loopback=is_loopback(self.host))
+
+    @property
+    def tls(self) -> ServerTls | None:
+        """What it answers over https with, if it does."""
+        if self.tls_certificate is None or self.tls_key is None:
+            return None
+        return ServerTls(
+            certificate=Path(self.tls_certificate),
+            key=Path(self.tls_key),
+            key_password=self.tls_key_password,
+            client_ca=Path(self.tls_client_ca) if self.tls_client_ca else None,
+        )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ, **flags: Any) -> Self:
@@ -86,7 +105,7 @@ class Settings:
         except ValueError as error:
             problems.append(f"DISCOVERY_TOKENS {error}.")
             values["tokens"] = Tokens()  # some were meant: the open network is not what is wrong
-        values["host"] = text("DISCOVERY_HOST")
+        values |= {name: text(f"DISCOVERY_{name.upper()}") for name in PLAIN}
         port = text("DISCOVERY_PORT")
         # Kubernetes sets this variable itself, to tcp://…, in every pod beside a service that is named discovery.
         if port is not None and flags.get("port") is None and not port.startswith("tcp://"):
@@ -94,7 +113,6 @@ class Settings:
                 values["port"] = int(port)
             else:
                 problems.append(f"DISCOVERY_PORT must be a number from 0 to 65535, not {port!r}.")
-        values["database_url"] = text("DISCOVERY_DATABASE_URL")
         for name, switch in (("allow_anonymous", "DISCOVERY_ALLOW_ANONYMOUS"), ("probe", "DISCOVERY_PROBE")):
             position = environment.get(switch, "").strip().lower()
             if position in YES | NO:
@@ -106,7 +124,6 @@ class Settings:
             values["probe_seconds"] = None if seconds is None else float(seconds)
         except ValueError:
             problems.append(f"DISCOVERY_PROBE_SECONDS must be a number of seconds, not {seconds!r}.")
-        values["domain"] = text("DISCOVERY_DOMAIN")
         values["probe_allow"] = _listed(environment, "DISCOVERY_PROBE_ALLOW")
         values["cors_origins"] = tuple(one.rstrip("/") for one in _listed(environment, "DISCOVERY_CORS_ORIGINS"))
         values |= {name: value for name, value in flags.items() if value is not None}
@@ -180,3 +197,16 @@ def _domain(domain: str) -> list[str]:
     if re.fullmatch(r"([a-z0-9-]{1,63}\.)+[a-z0-9-]{1,63}", domain, re.IGNORECASE):
         return []
     return [f"DISCOVERY_DOMAIN must be a domain name, like agents.example.com, not {domain!r}."]
+
+
+def _tls(settings: Settings) -> list[str]:
+    if (settings.tls_certificate is None) != (settings.tls_key is None):
+        return ["DISCOVERY_TLS_CERTIFICATE and DISCOVERY_TLS_KEY (--tls-certificate, --tls-key) go together: set both."]
+    if settings.tls is None:
+        alone = "DISCOVERY_TLS_CLIENT_CA (--tls-client-ca) needs DISCOVERY_TLS_CERTIFICATE and DISCOVERY_TLS_KEY too."
+        return [alone] if settings.tls_client_ca else []
+    try:
+        settings.tls.check()
+    except TlsError as error:
+        return [f"DISCOVERY_TLS_…: {error}."]
+    return []

@@ -2,14 +2,15 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from discovery.history import ContractDiff, GuardState, Kind
-from discovery.leases import FLAPPING_TURNS, FLAPPING_WINDOW, Record, Turn
+from discovery.leases import FLAPPING_TURNS, FLAPPING_WINDOW, LIVE, Record, Turn, due_at
 
 Key = tuple[str, str]
 GUARD: Key = ("", "")  # a change of no record
+AT_ONCE, NEVER = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,7 @@ class Table:
         self.guard: GuardState | None = None
         self._names: dict[str, dict[str, Record]] = {}
         self._size = 0
+        self._quiet_until = AT_ONCE
         for record in records:
             self.put(record)
 
@@ -64,8 +66,24 @@ class Table:
         """Add or replace one instance."""
         name, instance_id = record.key
         instances = self._names.setdefault(name, {})
-        self._size += instance_id not in instances
+        known = instances.get(instance_id)
+        self._size += known is None
         instances[instance_id] = record
+        self._quiet_until = min(self._quiet_until, _due(record, known))
+
+    def is_quiet(self, now: datetime) -> bool:
+        """Whether nobody's time can have come: what a look at all of them would find."""
+        return self.guard is None and now < self._quiet_until
+
+    def rest(self) -> None:
+        """Nothing is due now: find out when it may be. Heartbeats only move that later."""
+        self._quiet_until = min((due_at(record) or NEVER for record in self), default=NEVER)
+
+    def excuse(self, silence: timedelta, now: datetime) -> None:
+        """Count silence from later for everybody: this much of it was not theirs."""
+        for record in list(self):
+            believed_from = max(record.believed_from, min(record.believed_from + silence, now))
+            self.put(replace(record, believed_from=believed_from))
 
     def apply(self, change: Change) -> bool:
         """Take one step; False where it was taken before."""
@@ -85,8 +103,16 @@ class Table:
         instances = self._names.get(key[0], {})
         if instances.pop(key[1], None) is not None:
             self._size -= 1
+            self._quiet_until = AT_ONCE  # of fewer agents the silent ones are a larger share
         if not instances:
             self._names.pop(key[0], None)
+
+
+def _due(record: Record, known: Record | None) -> datetime:
+    """When to look at a record that was put; at once where more than its own time depends on it."""
+    if record.lease is None:
+        return NEVER if known is None or known.lease is None else AT_ONCE
+    return (due_at(record) or NEVER) if record.status in LIVE else AT_ONCE
 
 
 def _heard_last(record: Record, known: Record) -> Record:

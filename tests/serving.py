@@ -42,7 +42,8 @@ async def serve(app: Any, *, host: str = "127.0.0.1", port: int = 0, **config: A
                 await asyncio.wait({settled, serving}, return_when=asyncio.FIRST_COMPLETED)
             if not server.started:
                 raise RuntimeError("the application did not start; the log says why")
-            yield f"http://{host}:{listener.getsockname()[1]}"
+            scheme = "https" if server.config.is_ssl else "http"
+            yield f"{scheme}://{host}:{listener.getsockname()[1]}"
         finally:
             settled.cancel()
             server.should_exit = True

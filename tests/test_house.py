@@ -31,6 +31,7 @@ FLOORS = [
         "placeholders",
         "run_context",
         "section",
+        "server.limiter",
         "sessions.file_locks",
         "tools.embedding_cache",
         "tools.mcp_results",
@@ -40,6 +41,7 @@ FLOORS = [
         "child_process",
         "dialects",
         "document",
+        "fence",
         "local_model",
         "logs",
         "model_config",
@@ -53,6 +55,7 @@ FLOORS = [
         "secret_sources.files",
         "secret_sources.local_yaml",
         "server.openai_errors",
+        "server_config",
         "sessions.base",
         "sessions.schema",
         "tools.base",
@@ -78,37 +81,42 @@ FLOORS = [
         "tools.documents",
     },
     {
+        "certificates",
         "engine",
         "models.openai_faults",
         "scaffold",
         "secret_book",
+        "server.description",
+        "server.strangers",
         "sessions.memory",
         "sessions.postgres_locks",
         "sessions.sqlite",
         "tools.mcp_transport",
-        "tools.remote_agent",
         "tools.vector_index",
     },
     {
+        "agents_command",
         "loading",
         "models.openai_compatible",
+        "server.oidc",
         "sessions.postgres",
         "tools.mcp_server",
         "tools.pgvector_index",
+        "tools.remote_agent",
         "tools.vector_context",
     },
-    {"models.azure_deployment", "sessions", "tools"},
+    {"models.azure_deployment", "register_command", "server.door", "sessions", "tools"},
     {"models"},
     {"rooms"},
     {"doctor", "turns"},
     {"agent"},
-    {"", "agents_command", "evals", "register_command", "registration", "runs", "server.late", "terminal"},
-    {"server.agent_card", "server.deps", "server.sse"},
+    {"", "evals", "registration", "runs", "server.late", "terminal"},
+    {"flags", "server.agent_card", "server.deps", "server.sse"},
     {"server.a2a", "server.chat", "server.health", "server.mcp_face", "server.openai_chat", "server.page"},
     {"server.approvals", "server.openai_responses"},
     {"server.openai_api"},
     {"server"},
-    {"fleet", "flags"},
+    {"fleet"},
     {"serving"},
     {"cli"},
     {"__main__"},
@@ -169,9 +177,9 @@ def test_no_file_stands_in_a_circle_of_imports_not_even_a_deferred_one() -> None
     assert waiting == {}, "these files import each other"
 
 
-def test_the_runtime_knows_of_discovery_its_client_and_its_contract_only() -> None:
+def test_the_runtime_knows_of_discovery_its_client_its_contract_and_what_both_servers_share() -> None:
     known = {module for file in RUNTIME for module in imported(file) if module.startswith("discovery")}
-    assert known <= {"discovery.client", "discovery.contract"}
+    assert known <= {"discovery.client", "discovery.contract", "discovery.heads", "discovery.tls"}
 
 
 def test_discovery_does_not_know_the_runtime() -> None:

@@ -88,7 +88,7 @@ class OpenAICompatible:
                     if text := reply.add(chunk):
                         yield text
         except (self._sdk.OpenAIError, importlib.import_module("httpx2").HTTPError, json.JSONDecodeError) as error:
-            raise translated(error, self._name, self._config, self._key.value) from error
+            raise translated(error, self._config, self._name, self._key.value, body) from error
         for chunk in reply.end():
             yield chunk
 

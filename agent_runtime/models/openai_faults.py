@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from agent_runtime.config import ModelEndpoint
 from agent_runtime.errors import ModelError
@@ -23,8 +26,17 @@ _HARD_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 _OUT_OF_QUOTA = re.compile(r"out of call volume quota|exceeded your current quota", re.IGNORECASE)
 
 
-def translated(error: Exception, model: str, config: ModelEndpoint, key: str | None) -> ModelError:
-    """A foreign error as the ModelError whose fault says whose turn it is; without the key, which it may quote."""
+_LONGEST_WORDS = 300  # of a provider, that are passed on
+_QUOTE = 24  # so many characters in a row are no chance
+
+
+def translated(
+    error: Exception, config: ModelEndpoint, model: str, key: str | None, sent: Mapping[str, Any]
+) -> ModelError:
+    """A foreign error as the ModelError whose fault says whose turn it is.
+
+    It may quote what was sent: neither the key nor the conversation is passed on.
+    """
     sdk, http = importlib.import_module("openai"), importlib.import_module("httpx2")
     match error:
         case sdk.APITimeoutError():
@@ -38,7 +50,7 @@ def translated(error: Exception, model: str, config: ModelEndpoint, key: str | N
         case sdk.APIConnectionError():
             return ModelError(f"the connection to the model {model} broke: {_one_line(error.__cause__ or error)}")
         case sdk.APIError():
-            return _refused(error, model, config, key)
+            return _refused(error, model, config, key, sent)
         case _:
             return ModelError(f"the model {model} sent something that cannot be read: {type(error).__name__}")
 
@@ -48,7 +60,9 @@ def is_hard_quota(text: str) -> bool:
     return any(code in text for code in _HARD_QUOTA) or _OUT_OF_QUOTA.search(text) is not None
 
 
-def _refused(error: Exception, model: str, config: ModelEndpoint, key: str | None) -> ModelError:
+def _refused(
+    error: Exception, model: str, config: ModelEndpoint, key: str | None, sent: Mapping[str, Any]
+) -> ModelError:
     code, message = getattr(error, "code", None), str(getattr(error, "message", error))
     status: int | None = getattr(error, "status_code", None)  # none: said in the middle of a stream
     if code == "context_length_exceeded" or (status not in {401, 403, 404, 429} and _OVERFLOW.search(message)):
@@ -72,8 +86,19 @@ def _refused(error: Exception, model: str, config: ModelEndpoint, key: str | Non
             return ModelError(f"the model {model} is rate limited", fault="rate_limited")
         case _:
             # masked before it is cut: a part of a key would not be known again
-            return ModelError(f"the model {model} failed: {_one_line(masked(message, [key] if key else []))}")
+            words = " ".join(masked(message, [key] if key else []).split())
+            if _quotes(words[: _LONGEST_WORDS + _QUOTE], sent):
+                words = f"its reason quotes the conversation, so it is not repeated here (HTTP {status or 200})"
+            return ModelError(f"the model {model} failed: {words[:_LONGEST_WORDS] or type(error).__name__}")
+
+
+def _quotes(words: str, sent: Mapping[str, Any]) -> bool:
+    """Whether words repeat a piece of the conversation; providers quote it as it is, or as JSON."""
+    said = json.dumps(sent["messages"], ensure_ascii=False) + json.dumps(sent["messages"])
+    said += " ".join(str(message["content"]) for message in sent["messages"])
+    said = " ".join(said.split())
+    return any(words[start : start + _QUOTE] in said for start in range(len(words) - _QUOTE + 1))
 
 
 def _one_line(text: object) -> str:
-    return " ".join(str(text).split())[:300] or type(text).__name__
+    return " ".join(str(text).split())[:_LONGEST_WORDS] or type(text).__name__

@@ -46,8 +46,8 @@ class AwsSecretsManager:
     async def __aenter__(self) -> AwsSecretsManager:
         # Two attempts end within the resolver's own time limit, so that each secret gets a reason of its own.
         config = Config(connect_timeout=2, read_timeout=4, retries={"max_attempts": 2, "mode": "standard"})
-        session: Any = aioboto3.Session(region_name=self._region)
         try:
+            session: Any = aioboto3.Session(region_name=self._region)
             self._client = await self._stack.enter_async_context(session.client("secretsmanager", config=config))
         except (BotoCoreError, ValueError) as error:  # botocore says ValueError of an endpoint that is no URL
             raise _reason(error) from None
@@ -98,8 +98,11 @@ def _text(secret: Any) -> str | SecretNotAvailable:
 def _reason(error: Exception) -> SecretNotAvailable:
     match error:
         case ClientError():
-            response = cast("dict[str, Any]", cast("Any", error).response)
-            return _said(response.get("Error", {}).get("Code", "an error without a code"))
+            failed = cast("Any", error)
+            code: str = failed.response.get("Error", {}).get("Code", "an error without a code")
+            if not failed.operation_name.endswith("GetSecretValue"):  # the way to the credentials, such as AssumeRole
+                return SecretNotAvailable(f"no AWS credentials: {failed.operation_name} was answered {code}")
+            return _said(code)
         case NoRegionError():
             return SecretNotAvailable("no AWS region is set; set AWS_REGION")
         case NoCredentialsError():

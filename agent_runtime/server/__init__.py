@@ -10,10 +10,13 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from agent_runtime.agent import Agent
+from agent_runtime.masking import masked
 from agent_runtime.registration import announced
 from agent_runtime.runs import Runs
 from agent_runtime.server import approvals, chat, health, openai_api, page
 from agent_runtime.server.deps import BodyLimit, add_error_handlers
+from agent_runtime.server.description import describe
+from agent_runtime.server.door import Door
 from agent_runtime.server.late import Allowances, late_faces
 
 __all__ = ["create_app"]
@@ -32,17 +35,20 @@ def create_app(agent: Agent, *, port: int | None = None, path: str = "", runs: R
         async with AsyncExitStack() as stack:
             # Opened first and closed last: while the registry hears the goodbye, answers may still be finished.
             started = runs or await stack.enter_async_context(Runs())
+            await stack.enter_async_context(door)
             for face in late:
                 stack.push_async_callback(face.aclose)
             registration = await stack.enter_async_context(
                 announced(agent, port or agent.config.server.port, path, protocols)
             )
-            yield {"agent": agent, "registration": registration, "runs": started}
+            yield {"agent": agent, "registration": registration, "runs": started, "door": door}
 
     config = agent.config
+    door = Door(config.server, agent.folder, lambda: agent.api_keys)
     late = late_faces(agent, path)
     protocols = ["chat", *(face.protocol for face in late)]
-    app = FastAPI(title=config.name, version=config.version, description=config.description, lifespan=lifespan)
+    about = masked(config.description, agent.secrets)
+    app = FastAPI(title=config.name, version=config.version, description=about, lifespan=lifespan)
     if config.server.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -50,7 +56,7 @@ def create_app(agent: Agent, *, port: int | None = None, path: str = "", runs: R
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["authorization", "content-type", "last-event-id"],
         )
-    app.add_middleware(BodyLimit)
+    app.add_middleware(BodyLimit, limit_bytes=config.server.limits.max_body_bytes)
     app.add_middleware(Allowances)
     add_error_handlers(app)
     app.include_router(chat.router)
@@ -60,4 +66,6 @@ def create_app(agent: Agent, *, port: int | None = None, path: str = "", runs: R
     app.include_router(page.router)
     for face in late:
         app.router.routes.extend(face.routes)
+    plain = app.openapi
+    app.openapi = lambda: describe(plain(), config)
     return app

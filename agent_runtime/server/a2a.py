@@ -34,7 +34,8 @@ from agent_runtime.masking import masked
 from agent_runtime.messages import Finished, StopReason, Text
 from agent_runtime.runs import Failed, Run, RunEvent, Runs
 from agent_runtime.server.agent_card import card_of
-from agent_runtime.server.deps import caller_of, owner_of, problem_of
+from agent_runtime.server.deps import owner_of, problem_of
+from agent_runtime.server.door import admitted, caller_of
 from agent_runtime.server.late import CARD_PATH
 
 REMEMBERED_TASKS = 1000
@@ -59,14 +60,14 @@ class A2AFace:
         self._handler = DefaultRequestHandler(
             agent_executor=_Executor(agent), task_store=_LatestTasks(), agent_card=card_of(agent, path)
         )
-        calls = create_jsonrpc_routes(self._handler, "/a2a", _Callers(agent), enable_v0_3_compat=True)
+        calls = create_jsonrpc_routes(self._handler, "/a2a", _Callers(), enable_v0_3_compat=True)
         self._app = Router([*calls, Route(CARD_PATH, self._card)])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; only the card is for everybody."""
         request = Request(scope)
         if not request.url.path.endswith(CARD_PATH):
-            caller_of(request, self._agent)
+            await admitted(request)
         await self._app(scope, receive, send)
 
     async def aclose(self) -> None:
@@ -102,16 +103,13 @@ class _Caller(User):
 class _Callers(DefaultServerCallContextBuilder):
     """Whose call it is: tasks and sessions belong to the caller's key."""
 
-    def __init__(self, agent: Agent) -> None:
-        self._agent = agent
-
     def build(self, request: Request) -> ServerCallContext:
         context = super().build(request)
         context.state["runs"] = request.state.runs
         return context
 
     def build_user(self, request: Request) -> User:
-        return _Caller(caller_of(request, self._agent))
+        return _Caller(caller_of(request))
 
 
 class _LatestTasks(InMemoryTaskStore):

@@ -40,8 +40,8 @@ def card_of(agent: Agent, path: str, *, asked_at: str = "") -> AgentCard:
         default_output_modes=text,
         skills=_skills(agent, described),
     )
-    if config.server.api_keys:
-        bearer = HTTPAuthSecurityScheme(scheme="bearer", description="One of the agent's keys.")
+    if config.server.asks:
+        bearer = HTTPAuthSecurityScheme(scheme="bearer", description="A key, or a token that the agent takes.")
         card.security_schemes["bearer"].CopyFrom(SecurityScheme(http_auth_security_scheme=bearer))
         card.security_requirements.append(SecurityRequirement(schemes={"bearer": StringList()}))
     return card

@@ -12,10 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from agent_runtime.messages import RunResult
 from agent_runtime.progress import Decision
 from agent_runtime.server.chat import native_words
-from agent_runtime.server.deps import Caller, CurrentAgent, CurrentRuns, owner_of, result_of
+from agent_runtime.server.deps import CurrentAgent, CurrentRuns, owner_of, result_of
+from agent_runtime.server.door import Caller, Guarded
 from agent_runtime.server.sse import EventStream, encoded
 
-router = APIRouter(tags=["approvals"])
+router = APIRouter(tags=["approvals"], route_class=Guarded)
 
 
 class WaitingCall(BaseModel):

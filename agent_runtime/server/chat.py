@@ -23,11 +23,12 @@ from agent_runtime.messages import (
     ToolResult,
 )
 from agent_runtime.runs import Failed, RunEvent
-from agent_runtime.server.deps import Caller, CurrentAgent, CurrentRuns, owner_of, result_of, shown_problem
+from agent_runtime.server.deps import CurrentAgent, CurrentRuns, owner_of, result_of, shown_problem
+from agent_runtime.server.door import Caller, Guarded
 from agent_runtime.server.sse import EventStream, Words, encoded, sse
 from agent_runtime.sessions.base import SessionInfo
 
-router = APIRouter(tags=["chat"])
+router = APIRouter(tags=["chat"], route_class=Guarded)
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f]+$"
 _EVENTS: dict[int | str, dict[str, Any]] = {

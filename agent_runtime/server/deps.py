@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import logging
 import uuid
 from collections.abc import Awaitable, Callable
@@ -14,29 +12,43 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent_runtime.agent import Agent
 from agent_runtime.errors import (
     CallerError,
+    IssuerAway,
     ModelError,
     ModelFault,
     MyAgentError,
     SessionBusy,
     StoreError,
+    TooMany,
+    Unauthorized,
     UnknownApproval,
     UnknownRun,
 )
 from agent_runtime.masking import masked
 from agent_runtime.messages import RunResult
 from agent_runtime.runs import Run, Runs
+from agent_runtime.server.late import LateFace
 from agent_runtime.server.openai_errors import PATHS, Unsupported, openai_error, param_of
 
 _log = logging.getLogger(__name__)
 
-MAX_BODY_BYTES = 1024 * 1024
-
 _MODEL_STATUS: dict[ModelFault, int] = {"rate_limited": 503, "context_overflow": 413}
+_ANSWERS: dict[type[MyAgentError], tuple[int, str]] = {  # the first that fits
+    StoreError: (503, "store_failed"),
+    IssuerAway: (503, "issuer_unavailable"),
+    Unauthorized: (401, "unauthorized"),
+    TooMany: (429, "too_many_requests"),
+    SessionBusy: (409, "session_busy"),
+    UnknownApproval: (404, "approval_not_found"),
+    UnknownRun: (404, "run_not_found"),
+    CallerError: (400, "bad_request"),
+    MyAgentError: (500, "internal_error"),
+}
 _HINTS = {
     "model_unreachable": "The model's endpoint is down or model.endpoint is wrong; the agent itself is well.",
     "model_refused": "The agent's owner must check model.api_key, model.name and model.endpoint.",
@@ -47,12 +59,10 @@ _HINTS = {
     "approval_not_found": "GET /approvals lists what waits; a decision is taken once.",
     "session_busy": "Another turn of this session is still running; try again when it has finished.",
     "run_not_found": "Runs are remembered for some minutes, by the process that ran them; ask again for an answer.",
-    "unauthorized": "Send one of the agent's keys as `Authorization: Bearer …`.",
+    "unauthorized": "Send one that is good here as `Authorization: Bearer …`; whoever runs the agent has it.",
+    "too_many_requests": "Wait as long as Retry-After says; server.limits of the agent file sets how much is too much.",
+    "issuer_unavailable": "The agent must be able to reach server.oidc.issuer; its log says what is wrong.",
 }
-
-
-class Unauthorized(Exception):
-    """The caller sent no key of this agent's."""
 
 
 def agent_of(request: Request) -> Agent:
@@ -69,27 +79,6 @@ def runs_of(request: Request) -> Runs:
 
 
 CurrentRuns = Annotated[Runs, Depends(runs_of)]
-
-
-def caller_of(request: Request, agent: CurrentAgent) -> str:
-    """Who is calling, as the first part of a session's owner: one of the agent's keys, or nobody in particular.
-
-    Raises:
-        Unauthorized: the agent has keys and none of them was sent.
-    """
-    keys = agent.config.server.api_keys
-    if not keys:
-        return ""
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    digest = hashlib.sha256(given.strip().encode()).digest()
-    known = [hashlib.sha256(key.get_secret_value().encode()).digest() for key in keys]
-    # Every key is compared, so that the time taken tells nothing of which one was near.
-    if scheme.lower() != "bearer" or not sum(hmac.compare_digest(digest, key) for key in known):
-        raise Unauthorized
-    return digest.hex()[:32]
-
-
-Caller = Annotated[str, Depends(caller_of)]
 
 
 def owner_of(caller: str, user_id: str | None) -> str:
@@ -155,20 +144,10 @@ def _status_and_code(error: MyAgentError) -> tuple[int, str]:
     match error:
         case ModelError():
             return _MODEL_STATUS.get(error.fault, 502), f"model_{error.fault}"
-        case StoreError():
-            return 503, "store_failed"
-        case SessionBusy():
-            return 409, "session_busy"
-        case UnknownApproval():
-            return 404, "approval_not_found"
-        case UnknownRun():
-            return 404, "run_not_found"
         case Unsupported():
             return error.status, error.code
-        case CallerError():
-            return 400, "bad_request"
         case _:
-            return 500, "internal_error"
+            return next(answer for kind, answer in _ANSWERS.items() if isinstance(error, kind))
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -176,12 +155,11 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(MyAgentError)
     async def _(request: Request, error: MyAgentError) -> JSONResponse:
-        return _answer(request, problem_of(error), error.param if isinstance(error, Unsupported) else None)
-
-    @app.exception_handler(Unauthorized)
-    async def _(request: Request, _error: Unauthorized) -> JSONResponse:
-        answer = _answer(request, problem(401, "unauthorized", "this agent asks for a key"))
-        answer.headers["www-authenticate"] = "Bearer"
+        answer = _answer(request, problem_of(error), error.param if isinstance(error, Unsupported) else None)
+        if isinstance(error, Unauthorized):
+            answer.headers["www-authenticate"] = 'Bearer error="invalid_token"' if error.sent else "Bearer"
+        if isinstance(error, TooMany):
+            answer.headers["retry-after"] = str(error.retry_after)
         return answer
 
     @app.exception_handler(RequestValidationError)
@@ -196,11 +174,27 @@ def add_error_handlers(app: FastAPI) -> None:
     async def _(request: Request, error: HTTPException) -> JSONResponse:
         answer = _answer(request, problem(error.status_code, "http_error", str(error.detail)))
         answer.headers.update(error.headers or {})
+        if error.status_code == 405 and (methods := _methods_of(request)):
+            answer.headers["allow"] = methods
         return answer
 
     @app.exception_handler(Exception)
     async def _(request: Request, error: Exception) -> JSONResponse:  # the last resort: a defect of ours
         return _answer(request, defect(error))
+
+
+def _methods_of(request: Request) -> str:
+    """What the path can be asked with: the framework names the methods of one of its routes only."""
+    found = [
+        method
+        for method in ("GET", "POST", "DELETE")
+        if any(
+            route.matches({**request.scope, "method": method})[0] == Match.FULL
+            for route in request.app.routes
+            if not isinstance(getattr(route, "endpoint", None), LateFace)  # which says it itself
+        )
+    ]
+    return ", ".join(found)
 
 
 def _answer(request: Request, body: dict[str, Any], param: str | None = None) -> JSONResponse:
@@ -219,7 +213,7 @@ def _answer(request: Request, body: dict[str, Any], param: str | None = None) ->
 class BodyLimit:
     """Ends requests whose body is larger than the limit with 413, whatever their Content-Length says."""
 
-    def __init__(self, app: ASGIApp, limit_bytes: int = MAX_BODY_BYTES) -> None:
+    def __init__(self, app: ASGIApp, limit_bytes: int) -> None:
         self._app = app
         self._limit = limit_bytes
 

@@ -10,24 +10,25 @@ from fastapi.responses import PlainTextResponse
 
 from agent_runtime.masking import masked_values
 from agent_runtime.server.deps import CurrentAgent
+from agent_runtime.server.door import OPEN, Guarded
 from discovery.client import RegistrationState
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], route_class=Guarded)
 
 
-@router.get("/livez")
+@router.get("/livez", openapi_extra=OPEN)
 async def livez() -> dict[str, str]:
     """The process answers."""
     return {"status": "ok"}
 
 
-@router.get("/readyz")
+@router.get("/readyz", openapi_extra=OPEN)
 async def readyz(agent: CurrentAgent) -> dict[str, str]:
     """The agent may get traffic: model, tools and sessions are open, or the port would not be."""
     return {"status": "ok" if agent.is_open else "closing"}
 
 
-@router.get("/health")
+@router.get("/health", openapi_extra=OPEN)
 async def health(request: Request, agent: CurrentAgent) -> dict[str, Any]:
     """Who answers here and how its parts are; discovery being away does not make the agent unwell."""
     config = agent.config
@@ -55,7 +56,7 @@ def _registration(state: RegistrationState | None) -> dict[str, Any]:
     }
 
 
-@router.get("/metrics", response_class=PlainTextResponse)
+@router.get("/metrics", response_class=PlainTextResponse, openapi_extra=OPEN)
 async def metrics(agent: CurrentAgent) -> PlainTextResponse:
     """What was counted, in Prometheus' text format: all agents of this process, each with its own label."""
     rendered = agent.telemetry.rendered() if agent.telemetry else b""

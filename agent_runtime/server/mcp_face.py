@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 from mcp.server import Server, ServerRequestContext
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
@@ -27,8 +26,9 @@ from agent_runtime.errors import CallerError, MyAgentError
 from agent_runtime.masking import masked
 from agent_runtime.messages import Finished, Plan, ToolCalled
 from agent_runtime.runs import Failed, Run, RunEvent
-from agent_runtime.server.deps import MAX_BODY_BYTES, caller_of, owner_of, problem_of, runs_of
-from discovery.contract import is_loopback
+from agent_runtime.server.deps import owner_of, problem_of, runs_of
+from agent_runtime.server.door import admitted, caller_of
+from agent_runtime.server.strangers import check_origin
 
 _CLOSE_SECONDS = 3.0
 _ARGUMENTS: dict[str, Any] = {
@@ -67,7 +67,7 @@ class McpFace:
         self._manager = StreamableHTTPSessionManager(
             server,
             stateless=True,
-            max_request_body_size=MAX_BODY_BYTES,
+            max_request_body_size=config.server.limits.max_body_bytes,
             security_settings=TransportSecuritySettings(enable_dns_rebinding_protection=False),
         )
         self._running: asyncio.Task[None] | None = None
@@ -77,8 +77,8 @@ class McpFace:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request of a caller who may call."""
         request = Request(scope)
-        caller_of(request, self._agent)
-        _check_origin(request, self._agent)
+        await admitted(request)
+        check_origin(request, self._agent.config.server)
         if request.method != "POST":  # without sessions there is nothing to listen to and nothing to end
             raise HTTPException(405, "this endpoint takes POST only", {"allow": "POST"})
         if self._running is None:
@@ -114,7 +114,7 @@ class McpFace:
         request = cast("Request", context.request)
         try:
             message, session_id = _arguments(params.arguments or {})
-            owner = owner_of(caller_of(request, self._agent), None)
+            owner = owner_of(caller_of(request), None)
             run = await runs_of(request).start(self._agent, message, session_id=session_id, owner=owner)
         except MyAgentError as error:
             return self._failed(error)
@@ -143,25 +143,6 @@ class McpFace:
 
     def _failed(self, error: MyAgentError) -> CallToolResult:
         return _said(masked(str(problem_of(error)["detail"]), self._agent.secrets), is_error=True)
-
-
-def _check_origin(request: Request, agent: Agent) -> None:
-    """Refuse the page of a stranger that reaches this machine through a browser on it.
-
-    Raises:
-        HTTPException: 403.
-    """
-    server, origin = agent.config.server, request.headers.get("origin")
-    if origin is None or is_loopback(origin):
-        return
-    named = [*server.cors_origins, server.public_url, server.service_url]
-    if "*" not in named and _host(origin) not in {_host(url) for url in named if url}:
-        raise HTTPException(403, "this origin is not one of server.cors_origins")
-
-
-def _host(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.netloc
 
 
 def _arguments(given: dict[str, Any]) -> tuple[str, str | None]:

@@ -21,7 +21,8 @@ from fastapi import APIRouter, Request, Response
 from agent_runtime.agent import Agent
 from agent_runtime.messages import Message
 from agent_runtime.runs import Failed, Run
-from agent_runtime.server.deps import Caller, CurrentAgent, CurrentRuns, owner_of, result_of
+from agent_runtime.server.deps import CurrentAgent, CurrentRuns, owner_of, result_of
+from agent_runtime.server.door import Caller, Guarded
 from agent_runtime.server.openai_chat import ChatChunks, ChatCompletionsRequest, completion, conversation_of
 from agent_runtime.server.openai_errors import Unsupported
 from agent_runtime.server.openai_responses import (
@@ -34,19 +35,19 @@ from agent_runtime.server.openai_responses import (
 )
 from agent_runtime.server.sse import EventStream, Words, encoded
 
-router = APIRouter(prefix="/v1", tags=["openai"])
+router = APIRouter(prefix="/v1", tags=["openai"], route_class=Guarded)
 
 FIRST_EVENT_SECONDS = 5.0
 
 
 @router.get("/models")
-async def models(agent: CurrentAgent, _caller: Caller) -> dict[str, Any]:
+async def models(agent: CurrentAgent) -> dict[str, Any]:
     """The agent, as the one model there is."""
     return {"object": "list", "data": [_model(agent)]}
 
 
 @router.get("/models/{model}")
-async def model(model: str, agent: CurrentAgent, _caller: Caller) -> dict[str, Any]:
+async def model(model: str, agent: CurrentAgent) -> dict[str, Any]:
     """The agent, as a model."""
     _check_model(model, agent)
     return _model(agent)

@@ -15,6 +15,7 @@ _THEIRS = {
     "model_quota": (429, "insufficient_quota"),
     "model_context_overflow": (400, "context_length_exceeded"),
     "unauthorized": (401, "invalid_api_key"),
+    "too_many_requests": (429, "rate_limit_exceeded"),
     "invalid_body": (400, "invalid_body"),
 }
 

@@ -39,7 +39,7 @@ def tool_for(
 
         plain = entry.api_key.get_secret_value() if entry.api_key else None
         key = book.credential(("tools", index, "api_key"), plain) if book else Credential(plain)
-        return RemoteAgent(entry, config.discovery if config else DiscoveryConfig(), key)
+        return RemoteAgent(entry, config.discovery if config else DiscoveryConfig(), folder, key)
     if isinstance(entry, ContextToolConfig):
         from agent_runtime.tools.vector_context import VectorContext
 

@@ -6,6 +6,7 @@ Loaded with the first `agent:` in a file, because the library behind it takes a 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
@@ -107,10 +108,11 @@ class _Renewing(httpx.Auth):
 
 
 class A2ACaller:
-    """Asks agents with one key; keeps its connections until it is closed."""
+    """Asks agents with one key, and with what is trusted and shown over https; keeps its connections until closed."""
 
-    def __init__(self, api_key: Credential[str | None]) -> None:
+    def __init__(self, api_key: Credential[str | None], tls: ssl.SSLContext | None = None) -> None:
         self._api_key = api_key
+        self._tls = tls
         self._clients: dict[bool, httpx.AsyncClient] = {}
 
     async def __aenter__(self) -> A2ACaller:
@@ -151,7 +153,10 @@ class A2ACaller:
         if local not in self._clients:
             # A proxy cannot reach this machine's loopback.
             self._clients[local] = httpx.AsyncClient(
-                timeout=httpx.Timeout(None, connect=CONNECT_SECONDS), trust_env=not local, auth=_Renewing(self._api_key)
+                verify=True if self._tls is None else self._tls,
+                timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
+                trust_env=not local,
+                auth=_Renewing(self._api_key),
             )
         return self._clients[local]
 

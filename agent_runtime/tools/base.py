@@ -116,6 +116,14 @@ def parse_arguments(call: ToolCall) -> dict[str, Any]:
     return cast("dict[str, Any]", arguments)
 
 
+def shown_arguments(call: ToolCall) -> Mapping[str, Any]:
+    """The arguments for somebody who looks on; none where they cannot be read, which the model is told."""
+    try:
+        return parse_arguments(call)
+    except ToolError:
+        return {}
+
+
 async def run_tool(tools: Mapping[str, Tool], call: ToolCall, mask: Callable[[str], str] = str) -> ToolResult:
     """Run one call; never raises but for cancellation. `mask` takes secrets out of what an error says."""
     started = time.monotonic()

@@ -13,9 +13,11 @@ import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent_runtime.allowance import Allowance, current
+from agent_runtime.certificates import registry_tls
 from agent_runtime.config import DiscoveryConfig, RemoteAgentToolConfig
 from agent_runtime.credential import Credential
 from agent_runtime.errors import StartError, ToolError
@@ -54,8 +56,11 @@ class _Known:
 class RemoteAgent:
     """One agent of the registry."""
 
-    def __init__(self, config: RemoteAgentToolConfig, discovery: DiscoveryConfig, key: Credential[str | None]) -> None:
+    def __init__(
+        self, config: RemoteAgentToolConfig, discovery: DiscoveryConfig, folder: Path, key: Credential[str | None]
+    ) -> None:
         self._config = config
+        self._folder = folder
         self._key = key
         self._discovery = discovery
         self._stack = AsyncExitStack()
@@ -82,8 +87,10 @@ class RemoteAgent:
         except ModuleNotFoundError as error:
             raise StartError("`agent:` in tools needs an extra: pip install 'myagent[a2a]'") from error
         token = self._discovery.token.get_secret_value() if self._discovery.token else None
-        self._registry = await self._stack.enter_async_context(DiscoveryClient(self._discovery.url, token=token))
-        self._caller = await self._stack.enter_async_context(module.A2ACaller(self._key))
+        tls = await registry_tls(self._discovery, self._folder)
+        registry = DiscoveryClient(self._discovery.url, token=token, tls=tls)
+        self._registry = await self._stack.enter_async_context(registry)
+        self._caller = await self._stack.enter_async_context(module.A2ACaller(self._key, tls))
         with suppress(ToolError):  # the other agent may be started later; only its description is missed until then
             await self._found()
         return self

@@ -4,7 +4,7 @@ import { toAgent, toFilter, toUses } from "./address.js";
 import { endpoint, heartbeat, registeredAs, serverKeys, users } from "./fleet.js";
 import { BUILT_IN, h, isBuiltIn, plural, pretty } from "./render.js";
 import { toolItem } from "./tools.js";
-import { ago, away, capital, modelOf, serversOf, state, when } from "./words.js";
+import { ago, capital, modelOf, serversOf, state, webLink, when } from "./words.js";
 
 const MANY_TOOLS = 12;
 
@@ -64,27 +64,36 @@ function reached(agent, probe) {
   const { reachability } = agent;
   if (!reachability) return ["none", probe ? "not asked yet" : "not asked: this registry does not probe endpoints (DISCOVERY_PROBE=on)"];
   const asked = [", asked ", when(reachability.checked_at, { path: "reachability.checked_at" })];
-  if (!reachability.ok) return ["bad", h("strong", {}, "refused"), `: ${reachability.reason}`, ...asked];
-  return ["good", `answers${reachability.latency_ms === null ? "" : ` in ${Math.round(reachability.latency_ms)} ms`}`, ...asked];
+  const found = endpoint(agent);
+  if (found === "unknown") return ["none", reachability.reason];
+  if (found !== "fine") return ["bad", h("strong", {}, found), `: ${reachability.reason}`, ...asked];
+  return ["good", `${reachability.reason}${reachability.latency_ms === null ? "" : `, in ${Math.round(reachability.latency_ms)} ms`}`, ...asked];
 }
 
 // The two faults are different faults, and different people mend them.
+const ADVICE = {
+  "lost fine": "It works, and callers reach it; it does not reach this registry. Look at its way here: its discovery.url and token, its log, the network between them.",
+  "lost refused": "Most likely the process has ended or its machine is away. Look there first, and at what was changed last.",
+  "lost faulty": "Something answers there, but not as this agent would: another program may have taken its port.",
+  "lost unknown": "Is the process running, and does it reach this registry?",
+  "fine refused": "It runs and reports, but nobody reaches it. Look at the address that it announces (server.service_url), its port, and the firewall before it.",
+  "fine faulty": "It runs and answers, but not in a protocol that it says it speaks. Look at its log, and at what stands between it and its callers.",
+  "none refused": "Nobody reaches it, and it sends no heartbeats that would say whether it still runs. Look for its process first.",
+  "none faulty": "Something answers there, but not in a protocol that the agent says it speaks. Look at its log.",
+};
+const BEATS = { fine: "Heartbeat fine", lost: "Heartbeat lost", none: "No heartbeats" };
+
 function advice(agent, held) {
-  const lost = heartbeat(agent) === "lost";
-  const there = endpoint(agent);
-  const at = agent.reachability && agent.endpoint;
-  let words = "";
-  if (lost && there === "fine") words = "Endpoint fine, heartbeat lost. It works, and callers reach it; it does not reach this registry. Look at its way here: its discovery.url and token, its log, the network between them.";
-  else if (lost && there === "refused") words = "Heartbeat lost, endpoint refused. Most likely the process has ended or its machine is away. Look there first, and at what was changed last.";
-  else if (lost) words = "Nothing was heard within its lease. Is the process running, and does it reach this registry?";
-  else if (there === "refused") words = `Heartbeat fine, endpoint refused. It runs and reports, but nobody reaches it at ${at}. Look at the address that it announces (server.service_url), its port, and the firewall before it.`;
+  const [beats, there] = [heartbeat(agent), endpoint(agent)];
+  const words = ADVICE[`${beats} ${there}`];
   if (!words && !held) return null;
-  return h("p", { class: "advice" }, words, held);
+  const fault = [BEATS[beats], there !== "unknown" && `endpoint ${there}`].filter(Boolean).join(", ");
+  return h("p", { class: "advice" }, words && [h("strong", {}, `${fault}.`), ` ${words}`], held);
 }
 
 function conflict(agent) {
   const winner = (agent.instances || []).find((one) => one.conflict) || agent;
-  const side = (one, word) => h("li", {}, h("strong", {}, word), " ", away(one.endpoint), h("div", { class: "quiet" }, "process ", h("code", {}, one.boot_id || "unnamed"), ", last heard ", when(one.last_seen)));
+  const side = (one, word) => h("li", {}, h("strong", {}, word), " ", webLink(one.endpoint), h("div", { class: "quiet" }, "process ", h("code", {}, one.boot_id || "unnamed"), ", last heard ", when(one.last_seen)));
   return [
     list([side(winner, "Shown:"), side(winner.conflict, "Also running:")]),
     h("p", { class: "advice" }, "The newest process wins. Stop the other one, or give each an instance_id of its own if both are meant to run."),
@@ -105,15 +114,15 @@ function facts(agent, agents) {
   const fact = (word, ...value) => present(value).length && rows.append(h("dt", {}, word), h("dd", {}, ...present(value)));
   const model = modelOf(agent);
   const filter = (key, value) => h("a", { href: toFilter(key, value), title: `Only these in the list` }, value);
-  fact("Address", away(agent.endpoint));
-  fact("For browsers", agent.public_endpoint && away(agent.public_endpoint));
+  fact("Address", webLink(agent.endpoint));
+  fact("For browsers", agent.public_endpoint && webLink(agent.public_endpoint));
   fact("Type", filter("type", agent.agent_type));
   fact("Version", agent.version);
   fact("Model", model && h("a", { href: toUses("model", model) }, model), model && h("span", { class: "quiet" }, ` · ${plural(users(agents, "model", model).length, "agent")} on it`));
   fact("Owner", agent.owner && filter("owner", agent.owner));
   fact("Tags", ...(agent.tags || []).flatMap((tag, at) => [at > 0 && ", ", filter("tag", tag)]));
   fact("Speaks", (agent.protocols || []).join(", "));
-  for (const [word, url] of Object.entries(agent.links || {})) fact(capital(word), url && away(url));
+  for (const [word, url] of Object.entries(agent.links || {})) fact(capital(word), url && webLink(url));
   fact("Configuration", agent.config_fingerprint && h("code", {}, agent.config_fingerprint));
   return rows;
 }
@@ -154,9 +163,9 @@ function instances(agent) {
     h(
       "li",
       {},
-      h("div", {}, state(one.status), " ", h("strong", {}, one.instance_id), ` · ${one.version} · `, away(one.endpoint)),
+      h("div", {}, state(one.status), " ", h("strong", {}, one.instance_id), ` · ${one.version} · `, webLink(one.endpoint)),
       h("div", { class: "quiet" }, one.status_reason || "", one.last_seen && [" · last heard ", when(one.last_seen, { path: `instances.${at}.last_seen` })]),
-      one.reachability && !one.reachability.ok && h("div", { class: "wrong" }, `endpoint refused: ${one.reachability.reason}`),
+      ["refused", "faulty"].includes(endpoint(one)) && h("div", { class: "wrong" }, `endpoint ${endpoint(one)}: ${one.reachability.reason}`),
       one.conflict && h("div", { class: "wrong" }, `another process claims it: ${one.conflict.endpoint}`),
       h("div", { class: "quiet" }, present([one.boot_id && `process ${one.boot_id}`, one.ttl_seconds && `lease ${one.ttl_seconds} s`, one.observed_address && `seen from ${one.observed_address}`, one.registered_at && `registered ${ago(one.registered_at)}`]).join(" · ")),
     );
@@ -166,6 +175,6 @@ function instances(agent) {
 function metadata(agent) {
   const entries = Object.entries(agent.metadata || {}).filter(([key]) => key !== "mcp_servers");
   if (!entries.length) return null;
-  const value = (what) => (what !== null && typeof what === "object" ? h("pre", {}, pretty(what)) : isNaN(what) && /^https?:/.test(what) ? away(what) : String(what));
+  const value = (what) => (what !== null && typeof what === "object" ? h("pre", {}, pretty(what)) : webLink(String(what)));
   return h("dl", {}, entries.flatMap(([key, what]) => [h("dt", {}, key), h("dd", {}, value(what))]));
 }

@@ -6,7 +6,12 @@ import { modelOf, serversOf, toolName } from "./words.js";
 
 // The two signs of life, told apart: what an agent says of itself, and what answers at its address.
 export const heartbeat = (one) => (one.status === "stale" || one.status === "down" ? "lost" : one.status === "registered" ? "none" : "fine");
-export const endpoint = (one) => (!one.reachability ? "unknown" : one.reachability.ok ? "fine" : "refused");
+export function endpoint({ reachability }) {
+  if (!reachability || /^not asked/.test(reachability.reason)) return "unknown"; // the registry may not call every address
+  if (reachability.ok) return "fine";
+  return reachability.latency_ms === null ? "refused" : "faulty"; // nobody there, or one who answers wrongly
+}
+const unreached = (one) => ["refused", "faulty"].includes(endpoint(one));
 
 const URGENCY = { down: 0, stale: 1, degraded: 4, draining: 5 };
 const CALM = 9;
@@ -16,11 +21,17 @@ export function trouble(agent) {
   const silent = heartbeat(agent) === "lost";
   if (silent) return { rank: URGENCY[agent.status], words: agent.status_reason + (endpoint(agent) === "fine" ? "; its endpoint still answers" : "") };
   if (agent.conflict) return { rank: 2, words: "two processes claim this name" };
-  if (endpoint(agent) === "refused") return { rank: 3, words: `its endpoint does not answer: ${agent.reachability.reason}` };
+  if (unreached(agent)) return { rank: 3, words: `${endpoint(agent) === "faulty" ? "its endpoint" : "endpoint refused:"} ${agent.reachability.reason}` };
   if (agent.status in URGENCY) return { rank: URGENCY[agent.status], words: agent.status_reason || "" };
   const instances = agent.instances || [];
-  const unwell = instances.filter((one) => heartbeat(one) === "lost" || endpoint(one) === "refused" || one.conflict);
+  const unwell = instances.filter((one) => heartbeat(one) === "lost" || unreached(one) || one.conflict);
   return unwell.length ? { rank: 6, words: `${unwell.length} of ${instances.length} instances unwell` } : { rank: CALM, words: "" };
+}
+
+// The same in a word or two, where the status does not say it.
+export function fault(agent) {
+  if (agent.conflict) return "conflict";
+  return heartbeat(agent) !== "lost" && unreached(agent) ? `endpoint ${endpoint(agent)}` : "";
 }
 
 // ---- filters ----

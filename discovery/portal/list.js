@@ -2,7 +2,7 @@
 // out that are near the view. A row is touched when its agent changed, and a cell lights up when its words did.
 
 import { go, toAgent } from "./address.js";
-import { endpoint, heartbeat, matched, trouble } from "./fleet.js";
+import { fault, matched, trouble } from "./fleet.js";
 import { h } from "./render.js";
 import { modelOf, toolName, when } from "./words.js";
 
@@ -101,7 +101,7 @@ function fill(entry, agent, query) {
   put(entry.state, agent.status, true);
   entry.state.className = `state ${agent.status}`;
   entry.state.title = agent.status_reason || "";
-  put(entry.fault, agent.conflict ? "conflict" : heartbeat(agent) !== "lost" && endpoint(agent) === "refused" ? "endpoint refused" : "");
+  put(entry.fault, fault(agent));
   put(entry.about, agent.description || agent.agent_type, true);
   put(entry.why, why || "");
   entry.why.hidden = !why;

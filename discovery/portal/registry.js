@@ -74,16 +74,18 @@ export class Registry {
     if (this.etag && Date.now() - this.wholeAt < WHOLE_MS) headers["if-none-match"] = this.etag;
     const response = await this.ask("agents", headers);
     if (response.status === 401 || response.status === 403) await this.lock(response);
+    const revision = Number(response.headers.get("x-registry-revision")) || 0;
+    // A list that was on its way while an event arrived is older than what is shown.
+    const newer = !this.live || revision >= this.revision;
     if (response.status !== 304) {
       if (!response.ok) throw new Error((await problemOf(response)).words);
       const agents = await response.json();
       if (!Array.isArray(agents)) throw new Error("something else answers in its place");
-      const revision = Number(response.headers.get("x-registry-revision")) || 0;
-      // A list that was on its way while an event arrived is older than what is shown.
-      if (!this.live || revision >= this.revision) Object.assign(this, { agents: new Map(agents.map((one) => [one.name, one])), revision });
-      this.etag = response.headers.get("etag");
+      if (newer) this.agents = new Map(agents.map((one) => [one.name, one]));
+      this.etag = newer ? response.headers.get("etag") : null;
       this.wholeAt = Date.now();
     }
+    if (newer) this.revision = revision;
     const date = Date.parse(response.headers.get("date") || "");
     if (date) clock.skew = Math.abs(date - Date.now()) > 2000 ? date - Date.now() : 0;
     this.answered();
@@ -136,7 +138,6 @@ export class Registry {
   async take(event, data) {
     if (event === "reset") {
       this.live = false;
-      this.etag = null;
       await this.list();
     } else if (event === "guard") {
       this.guard = data.active ? data : null;

@@ -6,8 +6,6 @@ import { h, plural } from "./render.js";
 import { takes } from "./tools.js";
 import { state, summed, toolName } from "./words.js";
 
-const VERBS = { model: "answer", tool: "have it", mcp: "use it" };
-
 export function uses({ kind, name }, agents) {
   const using = users(agents, kind, name);
   const server = kind === "mcp" && registeredAs(agents, name);
@@ -16,7 +14,7 @@ export function uses({ kind, name }, agents) {
     "div",
     { class: "body" },
     h("p", {}, using.length ? h("strong", {}, summed(using)) : `No agent says that it uses this ${USES[kind]}.`),
-    using.length > 0 && h("p", { class: "quiet" }, `If it fails or changes, these ${VERBS[kind]} no longer as they did. Whom to tell: `, owners.map(([owner, count]) => `${owner} (${count})`).join(", "), "."),
+    using.length > 0 && h("p", { class: "quiet" }, "They are hit when it fails or changes. Whom to tell: ", owners.map(([owner, count]) => `${owner} (${count})`).join(", "), "."),
     server && h("p", {}, "It is registered itself: ", state(server.status), " ", h("a", { href: toAgent(server.name) }, server.name)),
     using.length > 0 && h("p", {}, h("a", { class: "button", href: toFilter(kind, name) }, `Show only ${using.length === 1 ? "it" : `these ${using.length}`} in the list`)),
     kind === "tool" ? contracts(name, using) : items(using),

@@ -10,7 +10,7 @@ export const faceOf = (agent) => (agent.public_endpoint || agent.endpoint).repla
 export const speaks = (agent) => (agent.protocols?.length ? agent.protocols.includes("chat") : agent.agent_type !== "mcp_server");
 export const isWeb = (url) => /^https?:\/\//i.test(url || "");
 export const capital = (word) => word[0].toUpperCase() + word.slice(1);
-export const away = (url, text = url) => (isWeb(url) ? h("a", { href: url, rel: "noopener noreferrer", target: "_blank" }, text) : text);
+export const webLink = (url, text = url) => (isWeb(url) ? h("a", { href: url, rel: "noopener noreferrer", target: "_blank" }, text) : text);
 
 // The MCP servers that an agent says it uses. Two agents use the same one where the address is the same.
 export function serversOf(agent) {

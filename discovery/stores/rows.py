@@ -8,10 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_json
 
 from discovery.contract import Conflict, Reachability, Registration
 from discovery.history import ContractDiff, GuardState, HistoryEntry
 from discovery.leases import Record
+from discovery.search import WEIGHTS
 from discovery.stores.base import StoreError
 from discovery.table import GUARD, Change, Key
 
@@ -25,6 +27,7 @@ HISTORY_COLUMNS = (
     *("revision", "at", "kind", "name", "instance_id", "status", "reason", "version", "endpoint", "boot_id"),
     *("fields", "tools"),
 )
+_PLAIN_COLUMNS = tuple(name for name in Registration.model_fields if name != "status" and name not in JSON_COLUMNS)
 _CONFLICTS = TypeAdapter(tuple[Conflict, ...])
 
 logger = logging.getLogger(__name__)
@@ -32,19 +35,19 @@ logger = logging.getLogger(__name__)
 
 def agent_row(record: Record) -> dict[str, Any]:
     """A record as columns; times are aware datetimes, nested values JSON text."""
-    said = record.registration.model_dump(mode="json")
-    said |= {column: _json(said[column]) for column in JSON_COLUMNS}
-    reported = said.pop("status")
-    return said | {
+    said = record.registration
+    return {
+        **{column: getattr(said, column) for column in _PLAIN_COLUMNS},
+        **{column: _json(getattr(said, column)) for column in JSON_COLUMNS},
         "status": record.status,
         "status_reason": record.reason,
-        "reported_status": reported,
+        "reported_status": said.status,
         "revision": record.revision,
         "registered_at": record.registered_at,
         "since": record.since,
         "last_seen": record.last_seen,
         "observed_address": record.observed_address,
-        "turns": json.dumps([at.isoformat() for at in record.turns]),
+        "turns": _json([at.isoformat() for at in record.turns]),
         "earlier": _CONFLICTS.dump_json(record.earlier).decode(),
         "conflict": record.conflict and record.conflict.model_dump_json(),
         "reachability": record.reachability and record.reachability.model_dump_json(),
@@ -105,7 +108,7 @@ def history_entry(change: Change) -> HistoryEntry | None:
 def history_row(name: str, entry: HistoryEntry) -> dict[str, Any]:
     """An entry as columns."""
     row = entry.model_dump()
-    row |= {"name": name, "fields": json.dumps(entry.fields), "tools": entry.tools and entry.tools.model_dump_json()}
+    row |= {"name": name, "fields": _json(entry.fields), "tools": entry.tools and entry.tools.model_dump_json()}
     return row
 
 
@@ -168,13 +171,13 @@ class Work:
     history: list[dict[str, Any]]
     gone: list[Key]
     there: list[Record]
-    told: list[Record]  # those of `there` whose words may be different
+    told: list[Record]  # those of `there` whose words are different
 
 
 def work_of(changes: Sequence[Change]) -> Work:
     """Sort changes into what has to be written; of several changes of one record the last one counts."""
     last = {change.key: change.record for change in changes if change.key != GUARD}
-    spoken = {change.key for change in changes if change.kind in {"registered", "updated"}}
+    spoken = {change.key for change in changes if change.kind == "registered" or WEIGHTS.keys() & set(change.fields)}
     entries = [(change, history_entry(change)) for change in changes]
     there = [record for _, record in sorted(last.items()) if record is not None]
     return Work(
@@ -186,7 +189,7 @@ def work_of(changes: Sequence[Change]) -> Work:
 
 
 def _json(value: Any) -> str | None:
-    return None if value is None else json.dumps(value, ensure_ascii=False)
+    return None if value is None else to_json(value).decode()
 
 
 def too_new(where: str, found: int) -> StoreError:

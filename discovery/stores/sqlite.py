@@ -52,6 +52,7 @@ class SqliteStore:
     async def writing(self) -> AsyncGenerator["SqliteWriting"]:
         """See `Store`."""
         async with self._transaction() as connection:
+            await connection.execute(rows.TOUCH)
             yield SqliteWriting(connection, *await rows.state(connection))
 
     async def since(self, revision: int) -> Sequence[Change]:
@@ -123,8 +124,8 @@ class SqliteStore:
 
     async def check(self) -> None:
         """See `Store`."""
-        async with self._transaction():
-            pass  # taking the write lock and committing nothing is the check
+        async with self.writing():
+            pass
 
     async def aclose(self) -> None:
         """See `Store`."""
@@ -181,14 +182,15 @@ class SqliteWriting:
     async def append(self, changes: Sequence[Change]) -> None:
         """See `Writing`."""
         await rows.write_changes(self._connection, changes)
-        await rows.set_state(self._connection, changes[-1].revision, self.lineage)
+        await rows.set_revision(self._connection, changes[-1].revision)
 
     async def refill(self, records: Iterable[Record], revision: int, lineage: str) -> None:
         """See `Writing`."""
         await self._connection.execute("DELETE FROM agents")
         await self._connection.execute("DELETE FROM agents_search")
         await rows.write_records(self._connection, list(records))
-        await rows.set_state(self._connection, revision, lineage)
+        await rows.set_revision(self._connection, revision)
+        await rows.set_lineage(self._connection, lineage)
 
 
 async def _connected(path: str) -> aiosqlite.Connection:

@@ -38,18 +38,24 @@ _INDEX = (
     f"INSERT INTO agents_search (rowid, agent, {', '.join(WEIGHTS)}) "
     f"VALUES (:rowid, :agent, {', '.join(':' + one for one in WEIGHTS)})"
 )
+# A file that may not be written gives its lock all the same: this is what it refuses.
+TOUCH = "UPDATE counters SET value = value WHERE name = 'revision'"
 
 
 async def state(connection: aiosqlite.Connection) -> tuple[int, str]:
     """The revision, and the lineage."""
-    ((revision,),) = await connection.execute_fetchall("SELECT value FROM counters WHERE name = 'revision'")
-    ((lineage,),) = await connection.execute_fetchall("SELECT id FROM lineage")
+    query = "SELECT value, id FROM counters, lineage WHERE counters.name = 'revision'"
+    ((revision, lineage),) = await connection.execute_fetchall(query)
     return int(revision), str(lineage)
 
 
-async def set_state(connection: aiosqlite.Connection, revision: int, lineage: str) -> None:
-    """What `state` answers from now on."""
+async def set_revision(connection: aiosqlite.Connection, revision: int) -> None:
+    """The revision that `state` answers from now on."""
     await connection.execute("UPDATE counters SET value = ? WHERE name = 'revision'", (revision,))
+
+
+async def set_lineage(connection: aiosqlite.Connection, lineage: str) -> None:
+    """The lineage that `state` answers from now on."""
     await connection.execute("UPDATE lineage SET id = ?", (lineage,))
 
 
@@ -67,9 +73,9 @@ async def changes(connection: aiosqlite.Connection, revision: int) -> list[Chang
 async def write_changes(connection: aiosqlite.Connection, changes: Sequence[Change]) -> None:
     """Write changes into the table, the history and the index."""
     work = work_of(changes)
-    await connection.executemany(_LOG, [_told(row) for row in work.history])
-    await connection.executemany("DELETE FROM agents WHERE name = ? AND instance_id = ?", work.gone)
-    await connection.executemany(_PUT, [_told(agent_row(record)) for record in work.there])
+    await _many(connection, _LOG, [_told(row) for row in work.history])
+    await _many(connection, "DELETE FROM agents WHERE name = ? AND instance_id = ?", work.gone)
+    await _many(connection, _PUT, [_told(agent_row(record)) for record in work.there])
     await unindex(connection, [*work.gone, *(record.key for record in work.told)])
     await index(connection, work.told)
 
@@ -88,12 +94,17 @@ async def write_history(connection: aiosqlite.Connection, lines: Iterable[Line])
 async def index(connection: aiosqlite.Connection, records: Iterable[Record]) -> None:
     """Make records findable."""
     rows = [{"rowid": _rowid(record.key), "agent": record.key[0]} | indexed(record.registration) for record in records]
-    await connection.executemany(_INDEX, rows)
+    await _many(connection, _INDEX, rows)
 
 
 async def unindex(connection: aiosqlite.Connection, keys: Iterable[Key]) -> None:
     """Make records unfindable."""
-    await connection.executemany("DELETE FROM agents_search WHERE rowid = ?", [(_rowid(key),) for key in keys])
+    await _many(connection, "DELETE FROM agents_search WHERE rowid = ?", [(_rowid(key),) for key in keys])
+
+
+async def _many(connection: aiosqlite.Connection, statement: str, rows: Sequence[Any]) -> None:
+    if rows:  # a statement is a message to another thread and back, for nothing too
+        await connection.executemany(statement, rows)
 
 
 def record(row: sqlite3.Row) -> Record | None:

@@ -80,6 +80,33 @@ def test_the_keys_of_a_tree_stay() -> None:
     assert masked_values({"token": ["my token", 1, None]}, {"token"}) == {"token": ["my ***", 1, None]}
 
 
+def test_spans_reach_the_collector_without_secrets() -> None:
+    pytest.importorskip("opentelemetry.sdk", reason="needs the otel extra")
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    from agent_runtime.masked_spans import MaskedSpans
+
+    collector, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(MaskedSpans(collector, lambda text: masked(text, {"s3cret"}))))
+    with (
+        pytest.raises(ValueError, match="s3cret"),
+        provider.get_tracer("a library").start_as_current_span(
+            "GET /s3cret", attributes={"url": "http://x?key=s3cret", "keys": ["a", "s3cret"], "size": 3}
+        ) as span,
+    ):
+        span.add_event("sent s3cret", {"body": "s3cret"})
+        raise ValueError("s3cret is not a number")
+    [exported] = collector.get_finished_spans()
+    assert (exported.name, exported.parent, exported.context) == ("GET /***", None, span.get_span_context())
+    assert exported.attributes == {"url": "http://x?key=***", "keys": ("a", "***"), "size": 3}
+    assert exported.status.description == "ValueError: *** is not a number"
+    assert "s3cret" not in exported.to_json()
+    assert exported.start_time < exported.end_time
+    provider.shutdown()
+
+
 def record(message: str, *arguments: object, name: str = "httpx", error: Exception | None = None) -> logging.LogRecord:
     exc_info = (type(error), error, error.__traceback__) if error else None
     return logging.LogRecord(name, logging.DEBUG, __file__, 1, message, arguments, exc_info)

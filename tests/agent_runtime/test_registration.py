@@ -265,6 +265,22 @@ async def test_the_payload_is_an_allow_list(tmp_path: Path) -> None:
     assert payload.keys() == {"name", "endpoint", "agent_type", "version", "tools", "protocols", "links", "model"}
 
 
+async def test_replicas_with_an_instance_id_stand_under_one_name(tmp_path: Path) -> None:
+    async with asyncio.timeout(20), registry() as url:
+        discovery = {"url": url, "instance_id": "${POD}", "heartbeat_seconds": HEARTBEAT}
+        async with (
+            announced(tmp_path, discovery, environment={"POD": "one"}),
+            announced(tmp_path, discovery, environment={"POD": "two"}),
+        ):
+
+            async def are_both() -> bool:
+                agents = await listed(url)
+                found = [one["instance_id"] for agent in agents for one in agent["instances"]]
+                return len(agents) == 1 and found == ["one", "two"]
+
+            await eventually(are_both)
+
+
 async def test_the_servers_it_uses_are_named_with_host_and_port_and_nothing_that_may_hold_a_key(tmp_path: Path) -> None:
     pytest.importorskip("mcp", reason="needs the mcp extra")
     servers = {

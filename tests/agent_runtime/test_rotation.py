@@ -5,8 +5,6 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from uuid import uuid4
 
 import httpx
 import pytest
@@ -16,6 +14,7 @@ from fastapi.responses import Response
 from agent_runtime import Agent, ModelError, StartError, StoreError
 from agent_runtime.loading import load
 from agent_runtime.secret_book import ASK_AGAIN_SECONDS, SecretBook
+from agent_runtime.server import create_app
 from agent_runtime.telemetry import Telemetry
 from tests.agents import eventually, write_agent
 from tests.openai_server import refuses, says
@@ -182,6 +181,27 @@ async def test_by_the_clock_secrets_are_fetched_again_before_anything_is_refused
     assert provider.asked == ["sk-new"]
 
 
+async def test_by_the_clock_the_keys_of_callers_are_rotated_too(tmp_path: Path, vault: Vault) -> None:
+    vault.hold(old="key-old", new="key-1")
+    sections: dict[str, Any] = {"secrets": {"refresh_seconds": 0.05}, "session": {"store": "memory"}}
+    server = {"api_keys": ["${secret:old}", "${secret:new}"]}
+    async with (
+        agent(tmp_path, vault, server=server, **sections) as helper,
+        serve(create_app(helper)) as url,
+        httpx.AsyncClient(base_url=url, trust_env=False) as client,
+    ):
+
+        async def may_enter(key: str) -> bool:
+            answer = await client.get("/sessions/none", headers={"authorization": f"Bearer {key}"})
+            return answer.status_code != 401
+
+        assert await may_enter("key-old")
+        vault.hold(old="key-1", new="key-2")
+        await eventually(lambda: may_enter("key-2"))
+        assert await may_enter("key-1")
+        assert not await may_enter("key-old")
+
+
 async def test_a_refused_secret_is_asked_for_again_after_a_while(vault: Vault) -> None:
     vault.hold(key="old")
     now = 1000.0
@@ -197,35 +217,6 @@ async def test_a_refused_secret_is_asked_for_again_after_a_while(vault: Vault) -
     assert await credential.renewed("<old>") == "<new>"  # what was refused is not what is known
     assert "new" not in repr(credential)
     assert "new" not in repr(book)
-
-
-@pytest.fixture
-async def role(postgres_url: str) -> AsyncGenerator[tuple[str, Any, str]]:
-    """A role whose password the server asks for, a connection that may change it, and the URL with a placeholder."""
-    import asyncpg
-
-    name = f"role_{uuid4().hex}"
-    connection: Any = await asyncpg.connect(postgres_url, timeout=10)
-    try:
-        rules = Path(await connection.fetchval("SHOW hba_file"))
-        before = await asyncio.to_thread(rules.read_text)
-    except OSError:
-        await connection.close()
-        pytest.skip("the rules of this Postgres cannot be edited from here")
-    try:
-        asked = f"local all {name} scram-sha-256\nhost all {name} all scram-sha-256\n"
-        await asyncio.to_thread(rules.write_text, asked + before)
-        await connection.execute("SELECT pg_reload_conf()")
-        await connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'pw-old'")
-        await connection.execute(f"GRANT ALL ON SCHEMA public TO {name}")
-        parts = urlsplit(postgres_url)
-        place = parts.netloc.rpartition("@")[2]
-        yield name, connection, parts._replace(netloc=f"{name}:${{secret:password}}@{place}").geturl()
-    finally:
-        await asyncio.to_thread(rules.write_text, before)
-        await connection.execute("SELECT pg_reload_conf()")
-        await connection.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
-        await connection.close()
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["at the start", "while it runs"])
@@ -311,7 +302,6 @@ async def test_the_headers_of_an_mcp_server_are_fetched_again_when_it_refuses_th
 async def test_the_key_of_another_agent_is_fetched_again_when_it_refuses_it(tmp_path: Path, vault: Vault) -> None:
     pytest.importorskip("a2a", reason="needs the a2a extra")
     from agent_runtime.models.scripted import ScriptedModel
-    from agent_runtime.server import create_app
     from discovery.app import create_app as create_registry
     from discovery.settings import Settings
     from tests.agents import free_port

@@ -23,8 +23,8 @@ async def observed(
     app = create_app(Settings(database_url="memory://"), store=store or MemoryStore(), clock=clock)
 
     @app.post("/found/{name}")
-    async def found(name: str, ok: bool, reason: str, request: Request) -> None:
-        reached = Reachability(ok=ok, reason=reason, checked_at=clock(), latency_ms=12.3 if ok else None)
+    async def found(name: str, ok: bool, reason: str, request: Request, latency_ms: float | None = None) -> None:
+        reached = Reachability(ok=ok, reason=reason, checked_at=clock(), latency_ms=12.3 if ok else latency_ms)
         await request.state.registry.reached(name, "default", reached)
 
     del found
@@ -35,6 +35,6 @@ async def observed(
             app.state.watch.close()  # or the server waits for who still reads the events
 
 
-async def find(http: httpx.AsyncClient, name: str, *, ok: bool, reason: str) -> None:
+async def find(http: httpx.AsyncClient, name: str, *, ok: bool, reason: str, **latency: float) -> None:
     """As a probe would: its endpoint answered, or why it did not."""
-    (await http.post(f"/found/{name}", params={"ok": ok, "reason": reason})).raise_for_status()
+    (await http.post(f"/found/{name}", params={"ok": ok, "reason": reason, **latency})).raise_for_status()

@@ -299,7 +299,7 @@ async def test_the_description_at_docs_is_true(registry: RunRegistry) -> None:
         assert (await http.get("/docs")).status_code == 200
         schema = (await http.get("/openapi.json")).json()
         register = schema["paths"]["/register"]["post"]
-        assert set(register["responses"]) == {"200", "201", "401", "403", "409", "413", "422", "503"}
+        assert set(register["responses"]) == {"200", "201", "400", "401", "403", "409", "413", "422", "503"}
         wanted = schema["components"]["schemas"]["Registration"]["required"]
         assert wanted == ["name", "endpoint", "agent_type", "tools", "version"]
         assert list(register["responses"]["422"]["content"]) == ["application/problem+json"]

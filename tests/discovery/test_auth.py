@@ -185,6 +185,19 @@ async def test_another_origin_is_told_that_it_may_send_a_token_and_sees_why_it_w
         assert refused.headers["access-control-allow-origin"] == "https://portal.example"
 
 
+async def test_without_tokens_a_name_that_points_at_this_machine_is_not_let_in(registry: RunRegistry) -> None:
+    rebound = {"host": "evil.example:9000"}
+    async with registry() as http:
+        refused = await http.post("/register", json=MINIMAL, headers=rebound)
+        assert (refused.status_code, refused.json()["code"]) == (403, "forbidden_host")
+        assert (await http.get("/agents", headers=rebound)).status_code == 403
+        assert (await http.get("/agents", headers={"host": "localhost:9000"})).json() == []
+    for settings in ({"allow_anonymous": True}, {"tokens": TOKENS}):
+        async with registry(database_url="memory://", **settings) as http:
+            known = rebound | {"authorization": "Bearer tok-root"}
+            assert (await http.get("/agents", headers=known)).status_code == 200
+
+
 async def test_the_description_shows_the_scheme_and_the_scope_of_every_call(registry: RunRegistry) -> None:
     async with registry() as http:
         schema = (await http.get("/openapi.json")).json()

@@ -84,7 +84,12 @@ async def test_it_fits_a_phone_in_light_and_dark(registry: RunRegistry, scheme: 
         await add(http, name="an-agent-with-quite-a-long-name-for-a-phone", description="word " * 60)
         options = {"viewport": {"width": 320, "height": 640}, "color_scheme": scheme}
         async with browser_page(str(http.base_url), **options) as page:
-            await page.locator("tbody tr").click()
+            await page.locator("#filters summary", has_text="Tool").click()
+            await expect(page.get_by_role("group", name="Tool").get_by_text("search_orders")).to_be_in_viewport()
+            await page.locator("h1").click()
+            await expect(page.get_by_role("group", name="Tool")).to_be_hidden()
+            assert await page.evaluate("document.documentElement.scrollWidth") <= 320
+            await page.locator("#list tbody tr").click()
             await expect(page.get_by_role("button", name="Close")).to_be_in_viewport()
             assert await page.evaluate("document.documentElement.scrollWidth") <= 320
 

@@ -1,7 +1,11 @@
 """The portal with a whole fleet: fast, alive, searched, filtered, by keyboard, and asked who uses what."""
 
 import asyncio
+import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,6 +16,7 @@ from tests.discovery.fleet import fleet
 
 pytestmark = in_a_browser
 
+ROOT = Path(__file__).parents[2]
 SHIRT = {"type": "object", "properties": {"size": {"type": "string"}}}
 
 
@@ -173,3 +178,12 @@ async def test_one_click_from_a_model_a_tool_or_a_server_is_who_uses_it(registry
             await expect(users).to_have_text([re.compile("invoices"), re.compile("refunds")])
             await page.go_back()
             await expect(panel.locator("h2")).to_have_text("erp.internal:9000")
+
+
+def test_the_benchmark_runs_and_prints_one_json_object() -> None:
+    command = [sys.executable, "-m", "benchmarks.portal", "--agents", "30", "--rounds", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["agents"], found["rounds"]) == (30, 1)
+    assert found["first_list_ms"].keys() == found["change_ms"].keys() == {"median", "least", "most"}

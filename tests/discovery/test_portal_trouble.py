@@ -15,6 +15,7 @@ from discovery.stores.memory import MemoryStore
 from discovery.tokens import read_tokens
 from tests.discovery.browser import add, browser_page, expect, in_a_browser
 from tests.discovery.conftest import MINIMAL, Clock, RunRegistry
+from tests.discovery.fake_agent import fake_agent
 from tests.discovery.observed import find, observed
 from tests.serving import serve
 
@@ -94,7 +95,7 @@ async def test_a_heartbeat_without_an_endpoint_and_an_endpoint_without_a_heartbe
     async with observed(clock) as http, browser_page(str(http.base_url)) as page:
         for name in ("silent", "unreached", "well"):
             await add(http, name=name, ttl_seconds=60, boot_id=name)
-        await find(http, "silent", ok=True, reason="200")
+        await find(http, "silent", ok=True, reason="its health answers")
         await find(http, "unreached", ok=False, reason="connection refused")
         await expect(page.locator("#list tbody tr").first).to_contain_text("endpoint refused")
         clock.turn(50)
@@ -104,21 +105,44 @@ async def test_a_heartbeat_without_an_endpoint_and_an_endpoint_without_a_heartbe
         await expect(page.locator("#summary")).to_have_text("3 agents: 2 up, 1 stale")
         names = page.locator("#list tbody td.name")
         await expect(names.nth(0)).to_contain_text("no heartbeat within its lease of 60 s; its endpoint still answers")
-        await expect(names.nth(1)).to_contain_text("its endpoint does not answer: connection refused")
+        await expect(names.nth(1)).to_contain_text("endpoint refused: connection refused")
         await expect(names.nth(2).locator(".why")).to_be_hidden()
 
         standing = page.locator("[data-part=standing]")
         await page.get_by_role("link", name="silent").click()
-        await expect(standing).to_contain_text("Endpoint fine, heartbeat lost.")
-        await expect(standing).to_contain_text("answers in 12 ms")
+        await expect(standing).to_contain_text("Heartbeat lost, endpoint fine. It works, and callers reach it")
+        await expect(standing).to_contain_text("its health answers, in 12 ms")
         # It counts down to what comes next.
         await expect(standing).to_contain_text(re.compile(r"Becomes down in \d min \d\d s"))
         said = await standing.locator("time[data-future]").text_content()
         await expect(standing.locator("time[data-future]")).not_to_have_text(said or "")
         await page.get_by_role("link", name="unreached").click()
-        await expect(standing).to_contain_text("Heartbeat fine, endpoint refused.")
+        await expect(standing).to_contain_text("Heartbeat fine, endpoint refused. It runs and reports, but nobody")
         await page.get_by_role("link", name="well").click()
         await expect(standing).to_contain_text("Endpoint–not asked")
+        await expect(standing.locator(".advice")).to_have_count(0)
+
+
+async def test_what_the_probe_finds_is_shown_and_what_it_may_not_ask_is_no_fault(registry: RunRegistry) -> None:
+    settings: dict[str, Any] = {"database_url": "memory://", "probe": True, "probe_seconds": 0.5}
+    async with registry(**settings) as http, serve(fake_agent()) as face, browser_page(str(http.base_url)) as page:
+        await add(http, name="well", endpoint=face)
+        await add(http, name="gone", endpoint="http://127.0.0.1:1023")
+        await add(http, name="odd", endpoint=face, protocols=["mcp"])
+        await add(http, name="forbidden", endpoint="http://169.254.169.254")
+        rows = page.locator("#list tbody tr")
+        await expect(rows.nth(0)).to_contain_text("endpoint refused")
+        await expect(rows.nth(0).locator(".why")).to_have_text("endpoint refused: connection refused")
+        await expect(rows.nth(1)).to_contain_text("endpoint faulty")
+        await expect(rows.nth(1).locator(".why")).to_contain_text("its endpoint answers, but not with MCP")
+        standing = page.locator("[data-part=standing]")
+        for name, words in {
+            "odd": "No heartbeats, endpoint faulty.",
+            "well": "its health answers, in",
+            "forbidden": "Endpoint–not asked: ",
+        }.items():
+            await page.get_by_role("link", name=name).click()
+            await expect(standing).to_contain_text(words)
         await expect(standing.locator(".advice")).to_have_count(0)
 
 

@@ -130,6 +130,17 @@ def test_the_database_password_came_from_the_secrets_manager_and_stands_in_no_en
     assert rows.strip() == "2"
 
 
+@pytest.mark.usefixtures("stack")
+@pytest.mark.parametrize("service", ["discovery", "customer-service", "handbook", "postgres", "secrets"])
+def test_nobody_in_a_container_is_root_has_a_right_or_writes_beside_tmp_and_the_volumes(service: str) -> None:
+    look = "id -u; grep -E '^(Cap(Prm|Eff|Bnd)|NoNewPrivs)' /proc/1/status; touch /here /usr/here 2>&1; touch /tmp/here"
+    user, *lines = compose("exec", "-T", service, "sh", "-c", look).splitlines()
+    assert int(user) > 0
+    status = dict(line.split(":\t") for line in lines if "\t" in line)
+    assert status == {"CapPrm": "0" * 16, "CapEff": "0" * 16, "CapBnd": "0" * 16, "NoNewPrivs": "1"}
+    assert sum("Read-only file system" in line for line in lines) == 2
+
+
 def test_after_compose_down_nothing_is_left_behind() -> None:
     compose("up", "--detach", "--no-build", "--wait", "discovery", timeout=300)
     compose("down", "--volumes", "--timeout", "10")

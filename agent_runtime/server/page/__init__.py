@@ -9,11 +9,13 @@ from typing import Any
 from fastapi import APIRouter, HTTPException, Response
 
 from agent_runtime.masking import masked_values
-from agent_runtime.server.deps import Caller, CurrentAgent
+from agent_runtime.server.deps import CurrentAgent
+from agent_runtime.server.door import OPEN, Guarded
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, route_class=Guarded)
 
-PARTS = ("style.css", "page.js", "turn.js", "approvals.js", "render.js")
+PARTS = ("style.css", "page.js", "approvals.js")
+SHARED = ("turn.js", "render.js")  # how a turn looks is the portal's to say: it shows the same conversations
 MEDIA_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 POLICY = "; ".join(
     [
@@ -35,14 +37,14 @@ HEADERS = {
 }
 
 
-@router.get("/")
+@router.get("/", openapi_extra=OPEN)
 async def page() -> Response:
     """The page itself: it asks for a key where the agent has keys, so it needs none to be shown."""
     return _file("index.html")
 
 
 @router.get("/page/agent")
-async def about(agent: CurrentAgent, _caller: Caller) -> dict[str, Any]:
+async def about(agent: CurrentAgent) -> dict[str, Any]:
     """What the page shows of the agent: an allow-list, so the system prompt cannot slip in."""
     config = agent.config
     shown = {
@@ -61,17 +63,18 @@ async def about(agent: CurrentAgent, _caller: Caller) -> dict[str, Any]:
     return masked_values(shown, agent.secrets)
 
 
-@router.get("/page/{name}")
+@router.get("/page/{name}", openapi_extra=OPEN)
 async def part(name: str) -> Response:
     """What the page is made of."""
-    if name not in PARTS:
+    if name not in PARTS + SHARED:
         raise HTTPException(404, "the page has no such file")
     return _file(name)
 
 
 @cache
 def _read(name: str) -> bytes:
-    return files(__name__).joinpath(name).read_bytes()
+    folder = files("discovery").joinpath("portal") if name in SHARED else files(__name__)
+    return folder.joinpath(name).read_bytes()
 
 
 def _file(name: str) -> Response:

@@ -1,6 +1,7 @@
 """The wire to a model: a real HTTP server that speaks OpenAI's chat completions, over a real socket."""
 
 import asyncio
+import json
 import socket
 import time
 from collections.abc import Sequence
@@ -169,6 +170,18 @@ async def test_several_runs_may_ask_one_model_at_once() -> None:
 
 
 # --- what goes wrong
+
+
+@pytest.mark.parametrize("words", ["unsafe: {said}", '{{"input": "{said}"}}', "x" * 280 + "{said}"])
+async def test_a_refusal_that_quotes_the_conversation_is_not_passed_on(words: str) -> None:
+    said = 'You know that "Ada"\nearns 80 000 a year.'
+    quoted = words.format(said=json.dumps(said)[1:-1] if words.startswith("{") else said)
+    async with serving_openai(refuses(400, quoted)) as server:
+        with pytest.raises(ModelError) as caught:
+            await ask(server, [Message("system", said), Message("user", "hi")])
+    assert str(caught.value) == (
+        "the model test-model failed: its reason quotes the conversation, so it is not repeated here (HTTP 400)"
+    )
 
 
 @pytest.mark.parametrize(

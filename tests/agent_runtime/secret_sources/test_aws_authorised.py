@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import socket
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
@@ -116,6 +117,18 @@ async def test_credentials_that_aws_does_not_know_are_said(
     why = "AWS does not accept the credentials that the SDK's chain found"
     expected = [f"secret {team}/{name}: {why}" for name in ("a", "b")]
     assert await problems(file, {"AWS_REGION": REGION}) == expected
+
+
+async def test_a_role_that_may_not_be_taken_is_said(
+    tmp_path: Path, aws: Aws, team: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_agent(tmp_path, system_prompt=f"${{secret:{team}/a}}")
+    environment = await granted(aws, file, monkeypatch)
+    config = Path(os.environ["AWS_CONFIG_FILE"])
+    text = await asyncio.to_thread(config.read_text)
+    await asyncio.to_thread(config.write_text, text.replace(":role/", ":role/another-"))
+    why = "no AWS credentials: AssumeRole was answered AccessDenied"
+    assert await problems(file, environment) == [f"secret {team}/a: {why}"]
 
 
 async def test_a_rotated_secret_is_read_again(

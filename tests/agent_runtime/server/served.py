@@ -18,9 +18,9 @@ from tests.serving import serve
 
 @asynccontextmanager
 async def serving(
-    folder: Path, model: ScriptedModel, *, environment: dict[str, str] | None = None, **sections: Any
+    folder: Path, model: ScriptedModel | None, /, *, environment: dict[str, str] | None = None, **sections: Any
 ) -> AsyncGenerator[httpx.AsyncClient]:
-    """A served agent over the calculator's tools, and a client of it."""
+    """A served agent over the calculator's tools, with this model in place of its file's, and a client of it."""
     file = write_agent(folder, **{"tools": ["calculator:add", "calculator:shout"], **sections})
     async with (
         asyncio.timeout(20),

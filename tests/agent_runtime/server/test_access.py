@@ -41,10 +41,11 @@ async def test_without_one_of_the_keys_nothing_is_answered(tmp_path: Path, heade
         ):
             answer = await client.request(method, path, headers=headers, json={"message": "hi"})
             body = is_problem(answer, 401, "unauthorized")
-            assert answer.headers["www-authenticate"] == "Bearer"
+            assert answer.headers["www-authenticate"] in {"Bearer", 'Bearer error="invalid_token"'}
             bodies.append(body | {"request_id": ""})
     assert all(body == bodies[0] for body in bodies)
-    assert bodies[0]["hint"] == "Send one of the agent's keys as `Authorization: Bearer …`."
+    hint = "Send one that is good here as `Authorization: Bearer …`; whoever runs the agent has it."
+    assert bodies[0]["hint"] == hint
 
 
 async def test_every_key_of_the_file_is_good(tmp_path: Path) -> None:
@@ -145,6 +146,41 @@ async def test_pages_of_the_listed_origins_may_call(tmp_path: Path) -> None:
     assert asked.status_code == 200
     assert {response.headers["access-control-allow-origin"] for response in (asked, answer, refused)} == {PAGE}
     assert "authorization" in asked.headers["access-control-allow-headers"]
+
+
+FORMS: dict[str, bytes] = {  # what a form of any page can send, without the browser asking first
+    "/chat": b'{"message": "hi"}',
+    "/v1/chat/completions": b'{"model": "helper", "messages": [{"role": "user", "content": "hi"}]}',
+    "/a2a": b'{"jsonrpc": "2.0", "id": 1, "method": "tasks/get", "params": {"id": "t"}}',
+    "/mcp": b'{"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}',
+}
+
+
+@pytest.mark.parametrize("path", FORMS)
+async def test_a_strangers_page_starts_nothing_where_nobody_is_asked_for_a_key(tmp_path: Path, path: str) -> None:
+    async with serving(tmp_path, ScriptedModel([])) as client:
+        for origin in ("http://evil.example", "null"):
+            headers = {"origin": origin, "content-type": "text/plain"}
+            assert (await client.post(path, content=FORMS[path], headers=headers)).status_code == 403
+
+
+async def test_a_name_that_points_at_this_machine_is_not_let_in_unless_the_file_has_it(tmp_path: Path) -> None:
+    rebound = {"host": "evil.example:8000", "origin": "http://evil.example:8000"}
+    async with serving(tmp_path / "1", ScriptedModel([])) as client:
+        for headers in (rebound, {"host": "evil.example:8000"}):
+            for path in ("/sessions", "/v1/models", "/page/agent"):
+                assert (await client.get(path, headers=headers)).status_code == 403
+            assert (await client.post("/chat", headers=headers, json={"message": "hi"})).status_code == 403
+        assert (await client.get("/sessions", headers={"host": "localhost:8000"})).status_code == 200
+        assert (await client.get("/sessions", headers={"origin": "http://localhost:9000"})).status_code == 200
+    public = {"public_url": "http://agents.example"}
+    async with serving(tmp_path / "2", ScriptedModel([]), server=public) as client:
+        named = {"host": "agents.example", "origin": "http://agents.example"}
+        assert (await client.get("/sessions", headers=named)).status_code == 200
+    async with serving(tmp_path / "3", ScriptedModel([]), server={"host": "0.0.0.0"}) as client:
+        own = {"host": "agent-host:8000", "origin": "http://agent-host:8000"}
+        assert (await client.get("/sessions", headers=own)).status_code == 200
+        assert (await client.get("/sessions", headers=own | {"origin": "http://evil.example"})).status_code == 403
 
 
 @pytest.mark.parametrize("server", [{"cors_origins": [PAGE]}, {}])

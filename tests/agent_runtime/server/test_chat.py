@@ -9,7 +9,6 @@ import pytest
 
 from agent_runtime import ModelError, Usage
 from agent_runtime.models.scripted import ScriptedModel
-from agent_runtime.server.deps import MAX_BODY_BYTES
 from tests.agent_runtime.server.served import events, is_problem, serving
 from tests.agent_runtime.speaking import Speaker
 
@@ -206,11 +205,11 @@ async def _in_pieces(size: int) -> AsyncGenerator[bytes]:
 
 @pytest.mark.parametrize("with_length", [True, False])
 async def test_a_body_that_is_too_large_is_refused(tmp_path: Path, with_length: bool) -> None:
-    size = MAX_BODY_BYTES + 1
+    size = 1024 * 1024 + 1
     async with serving(tmp_path, ScriptedModel(["ok"])) as client:
         content = b" " * size if with_length else _in_pieces(size)
         answer = await client.post("/chat", content=content, headers={"content-type": "application/json"})
-        assert is_problem(answer, 413, "http_error")["detail"] == f"the body is larger than {MAX_BODY_BYTES} bytes"
+        assert is_problem(answer, 413, "http_error")["detail"] == f"the body is larger than {1024 * 1024} bytes"
         assert (await client.post("/chat", json={"message": "hi"})).status_code == 200
 
 

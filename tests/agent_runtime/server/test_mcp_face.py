@@ -110,7 +110,11 @@ async def test_a_stream_that_would_stay_empty_is_not_opened(tmp_path: Path) -> N
 
 
 async def test_it_answers_behind_any_name_and_not_to_the_page_of_a_stranger(tmp_path: Path) -> None:
-    server = {"cors_origins": ["https://portal.example"], "public_url": "https://agents.example/helper"}
+    server = {
+        "host": "0.0.0.0",
+        "cors_origins": ["https://portal.example"],
+        "public_url": "https://agents.example/helper",
+    }
     async with serving(tmp_path, ScriptedModel([]), server=server) as http:
         async with mcp_client(http, host="helper:8000") as client:
             assert (await client.list_tools()).tools

@@ -28,7 +28,7 @@ async def test_a_missing_key_is_an_error_in_openais_shape(tmp_path: Path) -> Non
                 await call()
             error = error_of(refused)
             assert (error["type"], error["code"]) == ("invalid_request_error", "invalid_api_key")
-            assert refused.value.response.headers["www-authenticate"] == "Bearer"
+            assert refused.value.response.headers["www-authenticate"] == 'Bearer error="invalid_token"'
 
 
 async def test_the_right_key_is_enough(tmp_path: Path) -> None:

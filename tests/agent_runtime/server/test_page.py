@@ -4,12 +4,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from agent_runtime.models.scripted import ScriptedModel
 from tests.agent_runtime.server.served import is_problem, serving
-
-ROOT = Path(__file__).parents[3]
 
 
 async def test_the_page_and_its_parts_are_served_with_a_strict_policy(tmp_path: Path) -> None:
@@ -41,7 +37,13 @@ async def test_what_the_page_shows_of_the_agent_needs_a_key_and_holds_no_prompt(
     assert "Nobody" not in str(shown)
 
 
-@pytest.mark.parametrize("name", ["render.js", "turn.js"])
-def test_what_the_page_has_in_common_with_the_portal_is_the_same_file(name: str) -> None:
-    portal, page = (ROOT / folder / name for folder in ("discovery/portal", "agent_runtime/server/page"))
-    assert portal.read_bytes() == page.read_bytes()
+async def test_every_module_that_the_page_imports_is_served(tmp_path: Path) -> None:
+    async with serving(tmp_path, ScriptedModel([])) as client:
+        waiting, seen = ["page.js"], set[str]()
+        while waiting:
+            name = waiting.pop()
+            seen.add(name)
+            module = await client.get(f"/page/{name}")
+            assert module.status_code == 200, name
+            waiting += set(re.findall(r'from "\./([a-z]+\.js)"', module.text)) - seen
+    assert {"page.js", "turn.js", "render.js"} <= seen

@@ -1,0 +1,1 @@
+"""How fast the product is, beside its peers and beside what the machine allows: `benchmarks/run`."""

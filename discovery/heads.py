@@ -1,0 +1,82 @@
+"""How large the head of a request may be: its first line and all its headers.
+
+The parser in front of an application keeps what it is sent until the head is whole, so the application itself could
+never refuse one that does not end.
+"""
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING or find_spec("httptools"):
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as Protocol
+else:  # Windows: a parser that has a limit of its own
+    from uvicorn.protocols.http.h11_impl import H11Protocol as Protocol
+
+MAX_HEADER_BYTES = 64 * 1024
+_TOO_LARGE = "The head of the request is too large."
+
+
+def bounded_heads(limit_bytes: int = MAX_HEADER_BYTES) -> dict[str, Any]:
+    """Options for uvicorn: a larger head is answered with 431, and the connection closed."""
+    if not find_spec("httptools"):
+        return {"http": "h11", "h11_max_incomplete_event_size": limit_bytes}
+    return {"http": type("BoundedProtocol", (_Counting,), {"limit_bytes": limit_bytes})}
+
+
+class _Counting(Protocol):
+    """Counts what the parser has taken of a head, and what it still waits for."""
+
+    limit_bytes: int
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._in_head = True  # nothing has come yet, and what comes first is one
+        self._steps = 0  # that the parser has made
+        self._parsed = 0  # bytes of this head
+        self._waiting = 0  # bytes behind them, of a line that has not ended
+
+    def data_received(self, data: bytes) -> None:
+        steps = self._steps
+        super().data_received(data)
+        self._waiting = self._waiting + len(data) if self._in_head and self._steps == steps else 0
+        if self._parsed + self._waiting > self.limit_bytes and not self.transport.is_closing():
+            self.send_400_response(_TOO_LARGE)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._parsed = 0
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._take(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self._take(len(name) + len(value))
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._take(-self._parsed)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_head = True
+        self._take(0)
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        if self._parsed + self._waiting <= self.limit_bytes:
+            super().send_400_response(msg)
+            return
+        body = _TOO_LARGE.encode()
+        self.transport.write(
+            b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
+            b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(body), body)
+        )
+        self.transport.close()
+
+    def _take(self, size: int) -> None:
+        self._steps += 1
+        self._parsed += size
+        if self._parsed > self.limit_bytes:
+            raise ValueError(_TOO_LARGE)  # ends the parsing, and `send_400_response` is called
