@@ -1,4 +1,4 @@
-"""How the configuration reference words a field's type and default: computed from the models, compared with the page."""
+"""How the reference words a key's type and default: computed from the models, compared with the page."""
 
 import json
 import types
