@@ -29,7 +29,6 @@ from agent_runtime.messages import Message, ModelChunk, RunResult, ToolCall, Too
 from agent_runtime.models import Model, model_for
 from agent_runtime.models.base import ModelAround
 
-
 _NO_SUITE = "no such file; it lists conversations, such as `- {name: small talk, turns: [{say: hello, calls: []}]}`"
 
 
