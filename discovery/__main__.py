@@ -1,6 +1,7 @@
 """`myagent-discovery` and `python -m discovery`: arguments over environment, one line when it serves, a clean end."""
 
 import argparse
+import gc
 import logging
 import signal
 import socket
@@ -116,6 +117,10 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        # What was loaded stays, and is not looked through again: that took tenths of a second, now and then.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 100)
         if self.started and sockets:
             host, port = sockets[0].getsockname()[:2]
             shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)

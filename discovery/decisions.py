@@ -17,9 +17,9 @@ class Superseded(Exception):
     """A process spoke for an entry that a newer process has taken over; the newer one keeps it."""
 
 
-def superseded(known: Record | None, registration: Registration, draft: Draft) -> Superseded | None:
+def superseded(known: Record | None, registration: Registration, now: datetime) -> Superseded | None:
     """Whether a newer process holds the entry, and is alive: then the older one must not take it back."""
-    if known is None or known.lease is None or draft.now >= known.believed_from + known.lease:
+    if known is None or known.lease is None or now >= known.believed_from + known.lease:
         return None
     if registration.boot_id not in {other.boot_id for other in known.earlier}:
         return None
@@ -29,21 +29,19 @@ def superseded(known: Record | None, registration: Registration, draft: Draft) -
     )
 
 
-def claimed_again(
-    known: Record | None, registration: Registration, draft: Draft
-) -> tuple[Record, Superseded] | None:
+def claimed_again(known: Record | None, registration: Registration, now: datetime) -> tuple[Record, Superseded] | None:
     """The record that notes the claim, and the refusal of a process that was refused before and only asks again."""
-    refusal, conflict = superseded(known, registration, draft), known and known.conflict
+    refusal, conflict = superseded(known, registration, now), known and known.conflict
     if known is None or refusal is None or conflict is None or conflict.boot_id != registration.boot_id:
         return None
-    return replace(known, conflict=conflict.model_copy(update={"last_seen": draft.now})), refusal
+    return replace(known, conflict=conflict.model_copy(update={"last_seen": now})), refusal
 
 
 def register(draft: Draft, registration: Registration, caller: str | None) -> tuple[Record, bool, bool] | Superseded:
     """Add or renew one instance: the record, whether the body changed, whether it is new; or who holds the entry."""
     now = draft.now
     known = draft.get((registration.name, registration.instance_id))
-    refusal = superseded(known, registration, draft)
+    refusal = superseded(known, registration, now)
     if known is not None and refusal is not None:
         _rival(draft, known, registration)
         return refusal

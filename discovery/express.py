@@ -68,17 +68,20 @@ class Express:
         if body is None:
             return
         digest = blake2b(body, digest_size=16).digest()
-        registration = self._known.get(digest)
-        if registration is None:
+        known = self._known.get(digest)
+        if known is None:
             try:
                 registration = Registration.model_validate_json(body)
             except ValidationError:
                 await self._app(scope, _again(body, receive), send)  # the route says which field is wrong
                 return
+        else:
+            registration = known
         check_name(caller, registration.name)
         registry = cast("Registry", scope["state"]["registry"])
         answer, new = await registry.register(registration, scope["client"][0] if scope["client"] else None)
-        self._known[digest] = registration
+        if known is None:
+            self._known[digest] = registration
         await _send(send, 201 if new else 200, [JSON], answer.model_dump_json().encode())
 
 

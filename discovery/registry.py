@@ -101,7 +101,7 @@ class Registry:
         known = self._table.get((registration.name, registration.instance_id))
         if known is not None and decisions.repeats(known, registration) and decisions.is_alive(known):
             return answer_to(self._hear(known, registration), caller, changed=False), False
-        again = decisions.claimed_again(known, registration, Draft(self._table, self._clock()))
+        again = decisions.claimed_again(known, registration, self._clock())
         if again is not None:  # everybody has been told: no write for it
             self._table.put(again[0])
             self._listing.heard(registration.name)

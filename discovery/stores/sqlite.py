@@ -43,49 +43,49 @@ class SqliteStore:
 
     async def load(self) -> Snapshot:
         """See `Store`. A row that no longer makes sense (someone edited the file) is logged and left out."""
-        async with self._transaction() as connection:
-            found = await connection.execute_fetchall("SELECT * FROM agents")
-            revision, lineage = await rows.state(connection)
-        return Snapshot([record for row in found if (record := rows.record(row))], revision, lineage)
+        async with self._transaction() as begun:
+            found = await begun.connection.execute_fetchall("SELECT * FROM agents")
+        return Snapshot([one for row in found if (one := rows.record(row))], begun.revision, begun.lineage)
 
     @asynccontextmanager
     async def writing(self) -> AsyncGenerator["SqliteWriting"]:
         """See `Store`."""
-        async with self._transaction() as connection:
-            await connection.execute(rows.TOUCH)
-            yield SqliteWriting(connection, *await rows.state(connection))
+        async with self._transaction() as begun:
+            yield begun
+            if not begun.has_written:
+                await begun.connection.execute(rows.TOUCH)
 
     async def since(self, revision: int) -> Sequence[Change]:
         """See `Store`."""
-        async with self._transaction() as connection:
-            return await rows.changes(connection, revision)
+        async with self._transaction() as begun:
+            return await begun.since(revision)
 
     async def note(self, sightings: Iterable[Sighting]) -> None:
         """See `Store`."""
         seen = [(one.last_seen.isoformat(), one.name, one.instance_id, one.last_seen.isoformat()) for one in sightings]
-        async with self._transaction() as connection:
-            await connection.executemany(
+        async with self._transaction() as begun:
+            await begun.connection.executemany(
                 "UPDATE agents SET last_seen = ? WHERE name = ? AND instance_id = ? AND last_seen < ?", seen
             )
 
     async def sightings(self, after: datetime) -> Sequence[Sighting]:
         """See `Store`."""
         query = "SELECT name, instance_id, last_seen FROM agents WHERE last_seen > ?"
-        async with self._transaction() as connection:
-            found = await connection.execute_fetchall(query, (after.isoformat(),))
+        async with self._transaction() as begun:
+            found = await begun.connection.execute_fetchall(query, (after.isoformat(),))
         return [Sighting(row[0], row[1], datetime.fromisoformat(row[2])) for row in found]
 
     async def history(self, name: str, *, limit: int, before: int | None = None) -> Sequence[HistoryEntry]:
         """See `Store`."""
         query = "SELECT * FROM history WHERE name = ? AND revision < ? ORDER BY revision DESC LIMIT ?"
-        async with self._transaction() as connection:
-            found = await connection.execute_fetchall(query, (name, before or 2**62, limit))
+        async with self._transaction() as begun:
+            found = await begun.connection.execute_fetchall(query, (name, before or 2**62, limit))
         return [entry_of(rows.timed(row)) for row in found]
 
     async def forget(self, before: datetime) -> None:
         """See `Store`."""
-        async with self._transaction() as connection:
-            await connection.execute("DELETE FROM history WHERE at < ?", (before.isoformat(),))
+        async with self._transaction() as begun:
+            await begun.connection.execute("DELETE FROM history WHERE at < ?", (before.isoformat(),))
 
     async def search(self, words: Sequence[str], *, every: bool, limit: int) -> Sequence[Found]:
         """See `Store`."""
@@ -97,26 +97,24 @@ class SqliteStore:
             "FROM agents_search WHERE agents_search MATCH ?) "
             "SELECT agent, MIN(score) AS best FROM hits GROUP BY agent ORDER BY best, agent LIMIT ?"
         )
-        async with self._transaction() as connection:
-            found = await connection.execute_fetchall(query, (match, limit))
+        async with self._transaction() as begun:
+            found = await begun.connection.execute_fetchall(query, (match, limit))
         return [Found(row[0], -row[1]) for row in found]
 
     async def export(self) -> Sequence[Line]:
         """See `Store`."""
         query = "SELECT * FROM history WHERE kind != 'guard' ORDER BY revision"
-        async with self._transaction() as connection:
-            found = await connection.execute_fetchall(query)
+        async with self._transaction() as begun:
+            found = await begun.connection.execute_fetchall(query)
         return [Line(row["name"], entry_of(rows.timed(row))) for row in found]
 
     async def fill(self, snapshot: Snapshot, history: Sequence[Line]) -> None:
         """See `Store`."""
-        async with self._transaction() as connection:
-            revision, _ = await rows.state(connection)
-            if revision:
-                raise StoreError(f"{self._path} is not empty: it is at revision {revision}")
-            await rows.write_history(connection, history)
-            writing = SqliteWriting(connection, revision, "")
-            await writing.refill(snapshot.records, snapshot.revision, snapshot.lineage)
+        async with self._transaction() as begun:
+            if begun.revision:
+                raise StoreError(f"{self._path} is not empty: it is at revision {begun.revision}")
+            await rows.execute(begun.connection, rows.logged(history))
+            await begun.refill(snapshot.records, snapshot.revision, snapshot.lineage)
 
     async def woken(self) -> None:
         """See `Store`."""
@@ -135,13 +133,14 @@ class SqliteStore:
                 await connection.close()
 
     @asynccontextmanager
-    async def _transaction(self) -> AsyncGenerator[aiosqlite.Connection]:
+    async def _transaction(self) -> AsyncGenerator["SqliteWriting"]:
         try:
             async with asyncio.timeout(LONGEST_CALL_SECONDS), self._lock:
                 try:
                     connection = await self._open()
-                    await connection.execute("BEGIN IMMEDIATE")
-                    yield connection
+                    # Two messages on one way to its thread; where the first fails, so does the whole.
+                    _, state = await asyncio.gather(connection.execute("BEGIN IMMEDIATE"), rows.state(connection))
+                    yield SqliteWriting(connection, *state)
                     await connection.execute("COMMIT")
                 except BaseException:  # cancelled as well as failed: a fresh connection cannot be in a half state
                     await self.aclose()
@@ -171,26 +170,25 @@ class SqliteWriting:
     """See `Writing`."""
 
     def __init__(self, connection: aiosqlite.Connection, revision: int, lineage: str) -> None:
-        self._connection = connection
+        self.connection = connection
         self.revision = revision
         self.lineage = lineage
+        self.has_written = False
 
     async def since(self, revision: int) -> Sequence[Change]:
         """See `Writing`."""
-        return await rows.changes(self._connection, revision)
+        return await rows.changes(self.connection, revision)
 
     async def append(self, changes: Sequence[Change]) -> None:
         """See `Writing`."""
-        await rows.write_changes(self._connection, changes)
-        await rows.set_revision(self._connection, changes[-1].revision)
+        self.has_written = True
+        await rows.execute(self.connection, [*rows.changed(changes), rows.revised(changes[-1].revision)])
 
     async def refill(self, records: Iterable[Record], revision: int, lineage: str) -> None:
         """See `Writing`."""
-        await self._connection.execute("DELETE FROM agents")
-        await self._connection.execute("DELETE FROM agents_search")
-        await rows.write_records(self._connection, list(records))
-        await rows.set_revision(self._connection, revision)
-        await rows.set_lineage(self._connection, lineage)
+        self.has_written = True
+        other = ("UPDATE lineage SET id = ?", (lineage,))
+        await rows.execute(self.connection, [*rows.filled(list(records)), rows.revised(revision), other])
 
 
 async def _connected(path: str) -> aiosqlite.Connection:

@@ -1,9 +1,11 @@
 """The statements of the SQLite store: columns in and out of an open transaction."""
 
+import asyncio
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import cache
 from hashlib import blake2b
 from typing import Any
 
@@ -27,19 +29,23 @@ from discovery.table import Change, Key
 TIMES = ("last_seen", "since", "registered_at", "at")
 _CHANGING = ", ".join(f"{one} = excluded.{one}" for one in AGENT_COLUMNS if one not in {"name", "instance_id"})
 _PUT = (
-    f"INSERT INTO agents ({', '.join(AGENT_COLUMNS)}) VALUES ({', '.join(':' + one for one in AGENT_COLUMNS)}) "
+    f"INSERT INTO agents ({', '.join(AGENT_COLUMNS)}) VALUES {{}} "
     f"ON CONFLICT (name, instance_id) DO UPDATE SET {_CHANGING}"
 )
-_LOG = (
-    f"INSERT OR REPLACE INTO history ({', '.join(HISTORY_COLUMNS)}) "
-    f"VALUES ({', '.join(':' + one for one in HISTORY_COLUMNS)})"
-)
-_INDEX = (
-    f"INSERT INTO agents_search (rowid, agent, {', '.join(WEIGHTS)}) "
-    f"VALUES (:rowid, :agent, {', '.join(':' + one for one in WEIGHTS)})"
-)
+_LOG = f"INSERT OR REPLACE INTO history ({', '.join(HISTORY_COLUMNS)}) VALUES {{}}"
+_INDEX = f"INSERT INTO agents_search (rowid, agent, {', '.join(WEIGHTS)}) VALUES {{}}"
+_DROP = "DELETE FROM agents WHERE (name, instance_id) IN (VALUES {})"
+_UNINDEX = "DELETE FROM agents_search WHERE rowid IN (VALUES {})"
 # A file that may not be written gives its lock all the same: this is what it refuses.
 TOUCH = "UPDATE counters SET value = value WHERE name = 'revision'"
+MOST_ROWS = 32  # in one statement: SQLite has always taken 999 values
+
+Statement = tuple[str, Sequence[Any]]
+
+
+async def execute(connection: aiosqlite.Connection, statements: Iterable[Statement]) -> None:
+    """Execute in order, without coming back to the event loop in between: it may be busy each time."""
+    await asyncio.gather(*(connection.execute(sql, values) for sql, values in statements))
 
 
 async def state(connection: aiosqlite.Connection) -> tuple[int, str]:
@@ -49,14 +55,9 @@ async def state(connection: aiosqlite.Connection) -> tuple[int, str]:
     return int(revision), str(lineage)
 
 
-async def set_revision(connection: aiosqlite.Connection, revision: int) -> None:
-    """The revision that `state` answers from now on."""
-    await connection.execute("UPDATE counters SET value = ? WHERE name = 'revision'", (revision,))
-
-
-async def set_lineage(connection: aiosqlite.Connection, lineage: str) -> None:
-    """The lineage that `state` answers from now on."""
-    await connection.execute("UPDATE lineage SET id = ?", (lineage,))
+def revised(revision: int) -> Statement:
+    """What makes `state` answer this revision."""
+    return "UPDATE counters SET value = ? WHERE name = 'revision'", (revision,)
 
 
 async def changes(connection: aiosqlite.Connection, revision: int) -> list[Change]:
@@ -70,41 +71,52 @@ async def changes(connection: aiosqlite.Connection, revision: int) -> list[Chang
     return result
 
 
-async def write_changes(connection: aiosqlite.Connection, changes: Sequence[Change]) -> None:
-    """Write changes into the table, the history and the index."""
+def changed(changes: Sequence[Change]) -> Iterator[Statement]:
+    """What writes changes into the table, the history and the index."""
     work = work_of(changes)
-    await _many(connection, _LOG, [_told(row) for row in work.history])
-    await _many(connection, "DELETE FROM agents WHERE name = ? AND instance_id = ?", work.gone)
-    await _many(connection, _PUT, [_told(agent_row(record)) for record in work.there])
-    await unindex(connection, [*work.gone, *(record.key for record in work.told)])
-    await index(connection, work.told)
+    yield from _with(_LOG, [_values(row, HISTORY_COLUMNS) for row in work.history])
+    yield from _with(_DROP, work.gone)
+    yield from _with(_PUT, [_values(agent_row(record), AGENT_COLUMNS) for record in work.there])
+    yield from _with(_UNINDEX, [(_rowid(key),) for key in (*work.gone, *(record.key for record in work.told))])
+    yield from indexing(work.told)
 
 
-async def write_records(connection: aiosqlite.Connection, records: Sequence[Record]) -> None:
-    """Write records into the table and the index, without history."""
-    await connection.executemany(_PUT, [_told(agent_row(record)) for record in records])
-    await index(connection, records)
+def filled(records: Sequence[Record]) -> Iterator[Statement]:
+    """What makes the table and the index hold exactly these records."""
+    yield "DELETE FROM agents", ()
+    yield "DELETE FROM agents_search", ()
+    yield from _with(_PUT, [_values(agent_row(record), AGENT_COLUMNS) for record in records])
+    yield from indexing(records)
 
 
-async def write_history(connection: aiosqlite.Connection, lines: Iterable[Line]) -> None:
-    """Write history that was made elsewhere."""
-    await connection.executemany(_LOG, [_told(history_row(line.name, line.entry)) for line in lines])
+def logged(lines: Iterable[Line]) -> Iterator[Statement]:
+    """What writes history that was made elsewhere."""
+    return _with(_LOG, [_values(history_row(line.name, line.entry), HISTORY_COLUMNS) for line in lines])
 
 
-async def index(connection: aiosqlite.Connection, records: Iterable[Record]) -> None:
-    """Make records findable."""
-    rows = [{"rowid": _rowid(record.key), "agent": record.key[0]} | indexed(record.registration) for record in records]
-    await _many(connection, _INDEX, rows)
+def indexing(records: Iterable[Record]) -> Iterator[Statement]:
+    """What makes records findable."""
+    words = [(record.key, indexed(record.registration)) for record in records]
+    return _with(_INDEX, [(_rowid(key), key[0], *(said[one] for one in WEIGHTS)) for key, said in words])
 
 
-async def unindex(connection: aiosqlite.Connection, keys: Iterable[Key]) -> None:
-    """Make records unfindable."""
-    await _many(connection, "DELETE FROM agents_search WHERE rowid = ?", [(_rowid(key),) for key in keys])
+def _with(statement: str, rows: Sequence[Sequence[Any]]) -> Iterator[Statement]:
+    """One statement for many rows: a step for each would wait each time until the interpreter is free.
+
+    Their numbers are powers of two, so that there are few statements to prepare.
+    """
+    begun = 0
+    while begun < len(rows):
+        count = min(MOST_ROWS, 1 << ((len(rows) - begun).bit_length() - 1))
+        some = rows[begun : begun + count]
+        yield _written(statement, count, len(some[0])), [value for row in some for value in row]
+        begun += count
 
 
-async def _many(connection: aiosqlite.Connection, statement: str, rows: Sequence[Any]) -> None:
-    if rows:  # a statement is a message to another thread and back, for nothing too
-        await connection.executemany(statement, rows)
+@cache
+def _written(statement: str, rows: int, columns: int) -> str:
+    places = f"({', '.join('?' * columns)})"
+    return statement.format(", ".join([places] * rows))
 
 
 def record(row: sqlite3.Row) -> Record | None:
@@ -122,8 +134,8 @@ def timed(row: sqlite3.Row) -> dict[str, Any]:
     return columns | {one: datetime.fromisoformat(columns[one]) for one in TIMES if one in columns}
 
 
-def _told(row: dict[str, Any]) -> dict[str, Any]:
-    return row | {one: row[one].isoformat() for one in TIMES if one in row}
+def _values(row: dict[str, Any], columns: Sequence[str]) -> list[Any]:
+    return [row[one].isoformat() if one in TIMES else row[one] for one in columns]
 
 
 def _rowid(key: Key) -> int:

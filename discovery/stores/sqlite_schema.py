@@ -7,7 +7,7 @@ import aiosqlite
 
 from discovery.search import WEIGHTS
 from discovery.stores.rows import too_new
-from discovery.stores.sqlite_rows import index, record
+from discovery.stores.sqlite_rows import execute, indexing, record
 
 VERSION = 2
 
@@ -95,11 +95,13 @@ async def prepare(connection: aiosqlite.Connection, path: str) -> None:
         raise too_new(path, version)
     await connection.execute("PRAGMA journal_mode = WAL")
     await connection.execute("PRAGMA synchronous = FULL")
+    # The log is written back every 16 MiB: what changed several times in between is written back once.
+    await connection.execute("PRAGMA wal_autocheckpoint = 4096")
     if version < VERSION:
         first = AGENTS if version == 0 else FROM_1
         lineage = f"INSERT INTO lineage VALUES ('{uuid4().hex}');"
         await connection.executescript(f"BEGIN IMMEDIATE; {first} {REST} {lineage}")
         known = [one for row in await connection.execute_fetchall("SELECT * FROM agents") if (one := record(row))]
-        await index(connection, known)
+        await execute(connection, indexing(known))
         await connection.execute(f"PRAGMA user_version = {VERSION}")
         await connection.execute("COMMIT")

@@ -1,4 +1,7 @@
-"""The limit: uvicorn answering bytes that were prepared, whatever is asked. `python -m benchmarks.registries.prepared FILE`."""
+"""The limit: uvicorn answering the bytes of a file, whatever is asked.
+
+python -m benchmarks.registries.uvicorn FILE
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.registries.common import serve
+from benchmarks.registries.serving import serve
 
 
 def application(body: bytes) -> Any:

@@ -1,9 +1,9 @@
 """Asks a server over many connections as fast as it answers, and says how fast that was: in a process of its own.
 
-    python -m benchmarks.load
+    python -m benchmarks.registries.asking
 
-A line on standard input is a JSON object whose `do` names a method of `Load`; the answer is a line on standard output.
-A connection sends its next request when the last answer is complete. An answer is counted when its whole body came:
+A line on standard input is a JSON object whose `do` names a method of `Client`; the answer is a line on standard
+output. A connection sends its next request when the last answer is complete. An answer is counted when its whole body came:
 its head is read for its status and length, its body is only measured.
 """
 
@@ -42,7 +42,6 @@ class _Asking(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
-        self._ask()
 
     def get_buffer(self, sizehint: int) -> bytearray:
         return self._round.buffer
@@ -61,7 +60,7 @@ class _Asking(asyncio.BufferedProtocol):
             self._head = b""
         if self._left == 0:
             self._round.answered(self._status, time.perf_counter() - self._begun)
-            self._ask()
+            self.ask()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._round.lost(self)
@@ -69,7 +68,8 @@ class _Asking(asyncio.BufferedProtocol):
     def close(self) -> None:
         self._transport.close()
 
-    def _ask(self) -> None:
+    def ask(self) -> None:
+        """Send the next request, if there is one."""
         request = self._round.next()
         if request is not None:
             self._begun = time.perf_counter()
@@ -107,7 +107,7 @@ class _Round:
             self.over.set()
 
 
-class Load:
+class Client:
     """What can be asked of this process."""
 
     def __init__(self) -> None:
@@ -117,18 +117,20 @@ class Load:
         self,
         port: int,
         calls: str,
-        options: dict[str, Any],
         connections: int,
+        options: dict[str, Any] | None = None,
         seconds: float | None = None,
         count: int | None = None,
     ) -> dict[str, Any]:
         """Ask for some seconds, or so many times: how often it was answered, how, and how long each took."""
-        round_ = _Round(CALLS[calls](**options), count)
+        round_ = _Round(CALLS[calls](**options or {}), count)
         loop = asyncio.get_running_loop()
-        begun, moment = time.perf_counter(), time.monotonic()
         opened = [
             (await loop.create_connection(lambda: _Asking(round_), "127.0.0.1", port))[1] for _ in range(connections)
         ]
+        begun, moment = time.perf_counter(), time.monotonic()
+        for connection in opened:
+            connection.ask()
         try:
             async with asyncio.timeout(seconds):
                 await round_.over.wait()
@@ -138,15 +140,14 @@ class Load:
         for connection in opened:
             connection.close()
         took = sorted(round_.took) or [0.0]
-        errors = sum(number for status, number in round_.statuses.items() if status not in {200, 201, 304})
-        p50, p99 = (took[int(len(took) * share)] for share in (0.5, 0.99))
-        per_second = (len(round_.took) - errors) / wall
+        answered = sum(number for status, number in round_.statuses.items() if status in {200, 201, 304})
         return {
             "begun": moment,
-            "per_second": per_second,
-            "p50_ms": p50 * 1e3,
-            "p99_ms": p99 * 1e3,
-            "errors": errors,
+            "answered": answered,
+            "errors": sum(round_.statuses.values()) - answered,
+            "per_second": answered / wall,
+            "p50_ms": took[len(took) // 2] * 1e3,
+            "p99_ms": took[int(len(took) * 0.99)] * 1e3,
         }
 
     async def watch(self, port: int, readers: int) -> dict[str, int]:
@@ -161,7 +162,7 @@ class Load:
         return {"readers": len(self._watchers)}
 
     async def heard(self, mark: str) -> dict[str, list[float]]:
-        """When each reader had the event with this mark in it, by a clock that all processes share."""
+        """When each reader had the event with this mark in it, by a clock that all processes of a machine share."""
         async with asyncio.timeout(60):
             return {"at": [await watcher.until(mark.encode()) for watcher in self._watchers]}
 
@@ -204,10 +205,10 @@ class _Watching(asyncio.Protocol):
 
 
 async def _obey() -> None:
-    load = Load()
+    client = Client()
     while line := await asyncio.to_thread(sys.stdin.readline):
         order = json.loads(line)
-        print(json.dumps(await getattr(load, order.pop("do"))(**order)), flush=True)
+        print(json.dumps(await getattr(client, order.pop("do"))(**order)), flush=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import uvicorn
 
 
 def serve(app: Any, *, lifespan: Literal["on", "off"] = "on") -> None:
-    """Serve until the process is told to end."""
+    """Serve until the process is ended."""
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # what fails is counted by who asks
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
