@@ -12,7 +12,7 @@ from discovery import commands as registry_commands
 from tests.docs.pages import ROOT
 
 # Tools of the reader's own machine. What they do is not ours to check, beyond the files that they name.
-THEIRS = {"cd", "chmod", "curl", "export", "git", "python", "sqlite3", "."}
+THEIRS = {"cat", "cd", "chmod", "curl", "export", "git", "python", "sqlite3", "."}
 
 
 def commands_in(text: str) -> Iterator[list[str]]:

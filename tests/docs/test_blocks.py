@@ -1,4 +1,4 @@
-"""Every code block of the pages: agent files are read, Python is run, commands are parsed, and run where output follows."""
+"""Every code block of the pages: agent files are read, Python is run, commands are parsed, and run where they print."""
 
 import asyncio
 import json
@@ -94,11 +94,10 @@ async def test_an_agent_file_or_a_part_of_one_is_valid(block: Block, folder: Pat
     variables = re.findall(r"\$\{([A-Z_]+)", block.text)
     secrets = folder / "secrets.yaml"
     secrets.touch(mode=0o600)
-    held = {
-        path: {key: "x" for key in ("endpoint", "api_key", "password", "current", "next")}
-        for path in secret_paths(whole)
-    }
-    held |= {path: "x" for path in secret_paths(whole) if f"{{secret:{path}}}" in block.text}
+    paths = secret_paths(whole)
+    keys = ("endpoint", "api_key", "password", "current", "next")
+    held: dict[str, Any] = {path: dict.fromkeys(keys, "x") for path in paths}
+    held |= dict.fromkeys([path for path in paths if f"{{secret:{path}}}" in block.text], "x")
     if "azure" in block.text and "#endpoint" in block.text:
         held["myteam/agents/azure"]["endpoint"] = "https://my-team.openai.azure.com"
     secrets.write_text(yaml.safe_dump(held), encoding="utf-8")
@@ -250,7 +249,7 @@ def test_every_command_is_one_that_there_is(block: Block) -> None:
 
 def runs(block: Block) -> bool:
     """What ends by itself: not a server, and nothing that installs."""
-    programs = [words for words in commands_in(block.text)]
+    programs = list(commands_in(block.text))
     serving = any(
         words[:2] in (["myagent", "run"], ["myagent", "discovery"], ["myagent", "register"]) for words in programs
     )
