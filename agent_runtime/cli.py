@@ -25,7 +25,11 @@ EXIT_FAILED, EXIT_FILE = 1, 2
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The `myagent` command. Exit status 0 is well, 2 a problem of the file or the command line, 1 anything else."""
-    arguments = make_parser().parse_args(argv)
+    parser = make_parser()
+    if not (sys.argv[1:] if argv is None else argv):
+        parser.print_help(sys.stderr)
+        sys.exit(EXIT_FILE)
+    arguments = parser.parse_args(argv)
     set_up_logging(getattr(arguments, "log_level", "warning"), getattr(arguments, "log_format", "text"))
     try:
         sys.exit(_COMMANDS[arguments.command](arguments))

@@ -211,3 +211,10 @@ async def test_a_folder_with_an_agent_file_means_that_file(tmp_path: Path) -> No
     validated = await myagent("validate", "--config", "helper", cwd=tmp_path)
     assert validated.status == 0
     assert validated.out.startswith("helper/agent.yaml is valid")
+
+
+async def test_whoever_gives_no_command_is_shown_all_of_them_and_where_to_begin(tmp_path: Path) -> None:
+    ended = await myagent(cwd=tmp_path)
+    assert (ended.status, ended.out) == (2, "")
+    assert "run " in ended.err
+    assert "myagent new NAME" in ended.err

@@ -96,12 +96,14 @@ async def test_an_agent_file_or_a_part_of_one_is_valid(block: Block, folder: Pat
     secrets.touch(mode=0o600)
     paths = secret_paths(whole)
     keys = ("endpoint", "api_key", "password", "current", "next")
-    held: dict[str, Any] = {path: dict.fromkeys(keys, "x") for path in paths}
+    held: dict[str, Any] = {}
+    for path in paths:
+        held[path] = dict.fromkeys(keys, "x")
     held |= dict.fromkeys([path for path in paths if f"{{secret:{path}}}" in block.text], "x")
     if "azure" in block.text and "#endpoint" in block.text:
         held["myteam/agents/azure"]["endpoint"] = "https://my-team.openai.azure.com"
     secrets.write_text(yaml.safe_dump(held), encoding="utf-8")
-    environment = {name: "https://example.com" for name in variables} | {"MYAGENT_SECRETS": f"yaml:{secrets}"}
+    environment = dict.fromkeys(variables, "https://example.com") | {"MYAGENT_SECRETS": f"yaml:{secrets}"}
     read = await load(file, environment=environment, overrides={"discovery": {"url": "http://discovery:9000"}})
     assert read.config.name == whole["name"]
 

@@ -11,7 +11,6 @@ import yaml
 
 from tests.docs.pages import ROOT
 
-
 LOADED = re.compile(
     r"""<(?:script|img|iframe|source)[^>]*\s(?:src|srcset)="(https?:[^"]+)"""
     r"""|<link[^>]*rel="(?:stylesheet|preconnect|preload)"[^>]*href="(https?:[^"]+)"""
@@ -24,19 +23,23 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)],
-        cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return folder
 
 
 def test_every_page_is_built_and_in_the_menu(site: Path) -> None:
+    menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     for page in (ROOT / "docs").glob("*.md"):
         name = "index.html" if page.stem == "index" else f"{page.stem}/index.html"
         assert (site / name).is_file()
-        assert f": {page.name}\n" in (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), (
-            f"{page.name} is not in the menu"
-        )
+        assert f": {page.name}\n" in menu, f"{page.name} is not in the menu"
 
 
 def test_the_site_loads_nothing_from_another_host(site: Path) -> None:
