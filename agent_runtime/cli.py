@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from agent_runtime.certificates import DISCOVERY_FILES
 from agent_runtime.config import AgentConfig
+from agent_runtime.document import dotted
 from agent_runtime.errors import ConfigError, MyAgentError, Problem
 from agent_runtime.flags import FILTERS, TLS, make_parser
 from agent_runtime.loading import AgentFile, load
@@ -24,7 +25,11 @@ EXIT_FAILED, EXIT_FILE = 1, 2
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The `myagent` command. Exit status 0 is well, 2 a problem of the file or the command line, 1 anything else."""
-    arguments = make_parser().parse_args(argv)
+    parser = make_parser()
+    if not (sys.argv[1:] if argv is None else argv):
+        parser.print_help(sys.stderr)
+        sys.exit(EXIT_FILE)
+    arguments = parser.parse_args(argv)
     set_up_logging(getattr(arguments, "log_level", "warning"), getattr(arguments, "log_format", "text"))
     try:
         sys.exit(_COMMANDS[arguments.command](arguments))
@@ -118,7 +123,7 @@ def _validate(arguments: argparse.Namespace) -> int:
         print(json.dumps({"valid": False, "file": error.file, "problems": problems}, indent=2))
         return EXIT_FILE
     if arguments.json:
-        origins = {_dotted(path): origin for path, origin in file.origins.items()}
+        origins = {dotted(path): origin for path, origin in file.origins.items()}
         print(
             json.dumps({"valid": True, "file": str(file.path), "name": file.config.name, "origins": origins}, indent=2)
         )
@@ -129,13 +134,9 @@ def _validate(arguments: argparse.Namespace) -> int:
 
 def _print_valid(file: AgentFile) -> None:
     print(f"{file.path} is valid: {file.config.name} {file.config.version}, {file.config.agent_type}")
-    width = max((len(_dotted(path)) for path in file.origins), default=0)
+    width = max((len(dotted(path)) for path in file.origins), default=0)
     for path, origin in file.origins.items():
-        print(f"  {_dotted(path):{width}}  from {origin}")
-
-
-def _dotted(path: tuple[str | int, ...]) -> str:
-    return ".".join(map(str, path))
+        print(f"  {dotted(path):{width}}  from {origin}")
 
 
 def _schema(_arguments: argparse.Namespace) -> int:

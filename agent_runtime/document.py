@@ -11,6 +11,12 @@ from agent_runtime.errors import ConfigError, Problem
 
 Location = tuple[str | int, ...]
 
+_NO_FILE = "no such file; name another with --config, or make an agent with `myagent new NAME`"
+_HINTS = {
+    "mapping values are not allowed here": "; look at the indentation, and put a text that has `: ` in it in quotes",
+    "found character '\\t' that cannot start any token": "; YAML is indented with spaces, not with tabs",
+}
+
 
 def read(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     """The tree of a file with its placeholders as they are, and where each part of it begins.
@@ -23,7 +29,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     except IsADirectoryError:
         raise ConfigError(str(path), [Problem("is a folder; name the agent file in it")]) from None
     except FileNotFoundError:
-        raise ConfigError(str(path), [Problem("no such file")]) from None
+        raise ConfigError(str(path), [Problem(_NO_FILE)]) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), [Problem(f"cannot be read: {error}")]) from None
     lines: dict[Location, int] = {}
@@ -32,7 +38,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
         tree = _parsed(text, lines, problems)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        what = f"is not valid YAML: {error.problem or error.context}"
+        what = f"is not valid YAML: {error.problem or error.context}{_HINTS.get(error.problem or '', '')}"
         raise ConfigError(str(path), [Problem(what, line=mark.line + 1 if mark else None)]) from None
     except RecursionError:
         raise ConfigError(str(path), [Problem("is not valid YAML: it is nested too deeply")]) from None

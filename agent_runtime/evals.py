@@ -29,6 +29,8 @@ from agent_runtime.messages import Message, ModelChunk, RunResult, ToolCall, Too
 from agent_runtime.models import Model, model_for
 from agent_runtime.models.base import ModelAround
 
+_NO_SUITE = "no such file; it lists conversations, such as `- {name: small talk, turns: [{say: hello, calls: []}]}`"
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -78,6 +80,8 @@ def conversations_of(file: Path) -> list[Conversation]:
     try:
         document: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
         return TypeAdapter(list[Conversation]).validate_python(document)
+    except FileNotFoundError:
+        raise ConfigError(str(file), [Problem(_NO_SUITE)]) from None
     except OSError as error:
         raise ConfigError(str(file), [Problem(f"cannot be read: {error.strerror}")]) from error
     except yaml.YAMLError as error:

@@ -21,6 +21,7 @@ TLS = {
     "key": "its private key",
     "client_ca": "ask callers for a certificate of these authorities",
 }
+_EPILOG = "To begin: `myagent new NAME` makes an agent. `myagent COMMAND --help` says more of each."
 _AGENTS = """\
 What the registry knows. A filter given twice takes either value; different filters must all hold. The registry's token
 is MYAGENT_DISCOVERY_TOKEN, the authorities that its certificate is checked against MYAGENT_DISCOVERY_CA. While the
@@ -43,7 +44,9 @@ this machine, the built-in small one."""
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line; `command` of what it returns is the name of the command."""
-    parser = argparse.ArgumentParser(prog="myagent", description="Run agents that are one YAML file each.")
+    parser = argparse.ArgumentParser(
+        prog="myagent", description="Run agents that are one YAML file each.", epilog=_EPILOG
+    )
     parser.add_argument("--version", action="version", version=f"myagent {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_use_commands(commands)

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from agent_runtime.answer_schema import read_schema
+from agent_runtime.complaints import complaint
 from agent_runtime.config import AgentConfig, ContextToolConfig, FunctionToolConfig, RemoteAgentToolConfig
 from agent_runtime.document import Location, dotted, read
 from agent_runtime.errors import ConfigError, Problem
@@ -105,8 +106,6 @@ def _file_location(location: Location) -> Location:
 
 def _sentence(details: ErrorDetails, location: Location) -> str:
     kind, message = details["type"], details["msg"]
-    if kind == "missing":
-        return "is required"
     if kind == "extra_forbidden":
         known = _keys_at(details["loc"][:-1])
         near = difflib.get_close_matches(str(location[-1]), known, n=1)
@@ -115,8 +114,7 @@ def _sentence(details: ErrorDetails, location: Location) -> str:
         where = details["loc"] if details["loc"][-1] == _KEY else location
         known = _PATTERNS.get(where[-2:]) or _PATTERNS.get(where[-1:])
         return known or (_REFERENCE if location[0] == "tools" else message)
-    message = message.removeprefix("Value error, ").removeprefix("Input ")
-    return message[0].lower() + message[1:] if message[:6] in {"Input ", "should"} else message
+    return complaint(kind, message, details.get("ctx", {}))
 
 
 _KEY = "[key]"  # what pydantic adds where the key of a map is at fault, not its value

@@ -57,7 +57,8 @@ async def _show(agent: Agent, message: str, session: str) -> None:
                 case ToolCalled(_, name, given):
                     print(_dim(f"  calls    {name} {json.dumps(given, ensure_ascii=False)}"), file=sys.stderr)
                 case ToolResult(_, name, content, is_error, duration_ms):
-                    size = content if is_error else f"{len(content.splitlines())} lines"
+                    lines = len(content.splitlines())
+                    size = content if is_error else f"{lines} line{'' if lines == 1 else 's'}"
                     print(_dim(f"  {'error' if is_error else 'result':8} {size} in {duration_ms} ms"), file=sys.stderr)
                 case Text(delta):
                     print(delta, end="", flush=True)

@@ -113,7 +113,8 @@ def add_error_table(app: FastAPI) -> None:
         headers = dict(error.headers or {})
         if error.status_code == 405:
             headers["allow"] = _methods_of(request) or headers.get("allow", "")
-        return problem_response(request, error.status_code, code, str(error.detail), headers=headers)
+        hint = "/docs lists the routes and their methods." if error.status_code in {404, 405} else None
+        return problem_response(request, error.status_code, code, str(error.detail), hint=hint, headers=headers)
 
     @app.exception_handler(Exception)
     async def failed(request: Request, _: Exception) -> Response:

@@ -49,6 +49,10 @@ _ANSWERS: dict[type[MyAgentError], tuple[int, str]] = {  # the first that fits
     CallerError: (400, "bad_request"),
     MyAgentError: (500, "internal_error"),
 }
+_NO_ROUTE = {  # Starlette's words, and what somebody who reads them can do
+    "Not Found": "there is no such route here; /docs lists those that there are",
+    "Method Not Allowed": "this route takes other methods; /docs lists them",
+}
 _HINTS = {
     "model_unreachable": "The model's endpoint is down or model.endpoint is wrong; the agent itself is well.",
     "model_refused": "The agent's owner must check model.api_key, model.name and model.endpoint.",
@@ -185,7 +189,8 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _(request: Request, error: HTTPException) -> JSONResponse:
-        answer = _answer(request, problem(error.status_code, "http_error", str(error.detail)))
+        detail = _NO_ROUTE.get(str(error.detail), str(error.detail))
+        answer = _answer(request, problem(error.status_code, "http_error", detail))
         answer.headers.update(error.headers or {})
         if error.status_code == 405 and (methods := _methods_of(request)):
             answer.headers["allow"] = methods

@@ -101,7 +101,7 @@ async def test_validate_says_where_values_come_from_and_never_what_they_are(tmp_
         "name": "helper",
         "origins": {
             "model.api_key": "secret team/key",
-            "server.api_keys.0": "secret team/key",
+            "server.api_keys[0]": "secret team/key",
             "system_prompt": "environment PROMPT, default of TONE",
         },
     }
@@ -139,7 +139,7 @@ async def test_validate_as_json_lists_the_problems(tmp_path: Path) -> None:
 
 
 async def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
-    is_one_sentence(await myagent("validate", cwd=tmp_path), 2, "agent.yaml: no such file")
+    is_one_sentence(await myagent("validate", cwd=tmp_path), 2, "agent.yaml: no such file; name another with --config")
 
 
 async def test_a_secret_source_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
@@ -211,3 +211,10 @@ async def test_a_folder_with_an_agent_file_means_that_file(tmp_path: Path) -> No
     validated = await myagent("validate", "--config", "helper", cwd=tmp_path)
     assert validated.status == 0
     assert validated.out.startswith("helper/agent.yaml is valid")
+
+
+async def test_whoever_gives_no_command_is_shown_all_of_them_and_where_to_begin(tmp_path: Path) -> None:
+    ended = await myagent(cwd=tmp_path)
+    assert (ended.status, ended.out) == (2, "")
+    assert "run " in ended.err
+    assert "myagent new NAME" in ended.err

@@ -71,7 +71,7 @@ async def test_a_question_that_was_not_recorded_says_to_record_again(tmp_path: P
 @pytest.mark.parametrize(
     ("suite", "says_so"),
     [
-        (None, "conversations.yaml: cannot be read: No such file or directory"),
+        (None, "conversations.yaml: no such file; it lists conversations, such as"),
         ("- {name: x, turns: []}", "0.turns: List should have at least 1 item"),
         ("- {name: x, turn: [{say: hi}]}", "0.turn: Extra inputs are not permitted"),
         ("[", "is not valid YAML"),

@@ -148,5 +148,5 @@ async def test_a_config_error_reads_as_one_line_a_problem(tmp_path: Path) -> Non
     with pytest.raises(ConfigError) as caught:
         await load(file, environment={})
     assert str(caught.value) == (
-        f"{file}:4 server.port: should be a valid integer, unable to parse string as an integer"
+        f"{file}:4 server.port: must be a whole number"
     )

@@ -31,7 +31,7 @@ async def problems_of(file: Path, **environment: str) -> list[Line]:
 async def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         await load(tmp_path / "none.yaml", environment={})
-    assert str(caught.value) == f"{tmp_path / 'none.yaml'}: no such file"
+    assert str(caught.value) == f"{tmp_path / 'none.yaml'}: no such file; name another with --config, or make an agent with `myagent new NAME`"
 
 
 async def test_a_folder_is_not_an_agent_file(tmp_path: Path) -> None:
@@ -133,12 +133,12 @@ async def test_an_unknown_key_is_an_error_with_its_line_and_the_key_that_was_pro
 @pytest.mark.parametrize(
     ("text", "path", "message"),
     [
-        ("version: 1.2\n", "version", "should be a valid string"),
-        ("server: {port: http}\n", "server.port", "should be a valid integer, unable to parse string as an integer"),
-        ("server: {port: 70000}\n", "server.port", "should be less than or equal to 65535"),
-        ("server: 8000\n", "server", "should be a valid dictionary or instance of ServerConfig"),
-        ("tools: {a: b}\n", "tools", "should be a valid list"),
-        ("limits: {max_steps: 0}\n", "limits.max_steps", "should be greater than or equal to 1"),
+        ("version: 1.2\n", "version", "must be a text; put it in quotes"),
+        ("server: {port: http}\n", "server.port", "must be a whole number"),
+        ("server: {port: 70000}\n", "server.port", "must be at most 65535"),
+        ("server: 8000\n", "server", "must be a map of keys and values"),
+        ("tools: {a: b}\n", "tools", "must be a list: [one, two], or a line for each that begins with `- `"),
+        ("limits: {max_steps: 0}\n", "limits.max_steps", "must be at least 1"),
         ("tools: [search]\n", "tools[0]", "must be `module:function`, such as orders:search_orders"),
         (
             "tools: [{function: search}]\n",
@@ -189,7 +189,7 @@ async def test_an_unknown_key_is_an_error_with_its_line_and_the_key_that_was_pro
         (
             "agent_type: planing\n",
             "agent_type",
-            "should be 'tool', 'stateful', 'react', 'planning', 'stateful_react' or 'stateful_react_plan'",
+            "must be 'tool', 'stateful', 'react', 'planning', 'stateful_react' or 'stateful_react_plan'",
         ),
     ],
 )
@@ -264,7 +264,7 @@ description: ${secret:team/there}
         (4, "model.tiemout_seconds", "unknown key; did you mean `timeout_seconds`?"),
         (6, "tools[0]", "nowhere cannot be imported: ModuleNotFoundError: No module named 'nowhere'"),
         (7, "tools[1].function", "environment variable TOOL_MODULE is not set"),
-        (9, "server.port", "should be a valid integer, unable to parse string as an integer"),
+        (9, "server.port", "must be a whole number"),
         (10, "server.public_url", "environment variable PUBLIC: set it to the proxy's address"),
     ]
 

@@ -214,7 +214,7 @@ function renderTools() {
   const { tools } = page.about;
   const item = (tool) => h("li", {}, h("code", {}, tool.name), h("p", { class: "quiet" }, tool.description), h("details", {}, h("summary", { class: "quiet" }, "Arguments"), h("pre", {}, JSON.stringify(tool.input_schema, null, 2))));
   const close = h("button", { type: "button", "aria-label": "Close", title: "Close (Esc)", onclick: () => showTools(false) }, "✕");
-  const list = tools.length ? h("ul", { class: "plain" }, tools.map(item)) : h("p", { class: "quiet" }, "It answers without tools.");
+  const list = tools.length ? h("ul", { class: "plain" }, tools.map(item)) : h("p", { class: "quiet" }, "It answers without tools. Its owner adds them under tools: in the agent file.");
   $("panel").replaceChildren(h("div", { class: "head" }, h("h2", {}, plural(tools.length, "tool")), close), h("div", { class: "body" }, list));
 }
 
