@@ -131,7 +131,7 @@ def events(wish: Wish) -> list[bytes]:
 def _event(wish: Wish, delta: dict[str, Any] | None, finish_reason: str | None = None) -> bytes:
     choices = [] if delta is None else [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}]
     chunk = {
-        "id": "chatcmpl-0123456789abcdefghijklmnopq",
+        "id": "chatcmpl-of-a-benchmark",
         "object": "chat.completion.chunk",
         "created": 1790000000,
         "model": wish.model,
@@ -152,7 +152,7 @@ def _completion(wish: Wish) -> dict[str, Any]:
         message["content"] = "".join(wish.words)
     reason = "tool_calls" if wish.tool else "stop"
     return {
-        "id": "chatcmpl-0123456789abcdefghijklmnopq",
+        "id": "chatcmpl-of-a-benchmark",
         "object": "chat.completion",
         "created": 1790000000,
         "model": wish.model,

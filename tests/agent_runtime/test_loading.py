@@ -147,6 +147,4 @@ async def test_a_config_error_reads_as_one_line_a_problem(tmp_path: Path) -> Non
     file = write(tmp_path, "name: helper\nmodel: {provider: local}\nserver:\n  port: http\n")
     with pytest.raises(ConfigError) as caught:
         await load(file, environment={})
-    assert str(caught.value) == (
-        f"{file}:4 server.port: must be a whole number"
-    )
+    assert str(caught.value) == f"{file}:4 server.port: must be a whole number"

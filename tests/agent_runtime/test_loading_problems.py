@@ -31,7 +31,8 @@ async def problems_of(file: Path, **environment: str) -> list[Line]:
 async def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         await load(tmp_path / "none.yaml", environment={})
-    assert str(caught.value) == f"{tmp_path / 'none.yaml'}: no such file; name another with --config, or make an agent with `myagent new NAME`"
+    said = "no such file; name another with --config, or make an agent with `myagent new NAME`"
+    assert str(caught.value) == f"{tmp_path / 'none.yaml'}: {said}"
 
 
 async def test_a_folder_is_not_an_agent_file(tmp_path: Path) -> None:
