@@ -83,7 +83,10 @@ class LlamaServer:
             await client.aclose()
         # The engine stops when its last reference goes, which waits for its threads: let that happen in a thread.
         last, self._server = [self._server], None
-        await asyncio.to_thread(last.clear)
+        try:
+            await asyncio.to_thread(last.clear)
+        except RuntimeError:  # the interpreter is about to end, as after a script that closed nothing
+            last.clear()
 
     async def chat(self, body: Mapping[str, Any]) -> AsyncGenerator[Piece, None]:
         """Yield the reply to a chat completion as it is made. Closing the iterator stops the engine's work on it.

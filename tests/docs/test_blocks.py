@@ -227,6 +227,7 @@ async def test_python_runs_as_it_stands(block: Block, folder: Path) -> None:
         script.write_text(moved(block.text, addresses), encoding="utf-8")
         status, printed = await run([sys.executable, "-c", RUNNER, str(script)], folder, OPENAI_API_KEY="none")
     assert status == 0, printed
+    assert "Traceback" not in printed
 
 
 @pytest.mark.model
