@@ -100,8 +100,8 @@ async def _runs(request: Request) -> Runs:
 CurrentRuns = Annotated[Runs, Depends(_runs)]
 
 
-async def _caller(request: Request, agent: CurrentAgent) -> str:
-    return caller_of(request, agent)
+async def _caller(request: Request) -> str:
+    return caller_of(request, agent_of(request))
 
 
 Caller = Annotated[str, Depends(_caller)]
