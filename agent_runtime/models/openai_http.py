@@ -22,7 +22,8 @@ class LeanClient(httpx2.AsyncClient):
     """Sends what the official client has put together, and adds nothing of its own to it."""
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(transport=AiohttpTransport(), follow_redirects=True, **settings)
+        self._connections = AiohttpTransport()
+        super().__init__(transport=self._connections, follow_redirects=True, **settings)
 
     def build_request(
         self, method: str, url: httpx2.URL | str, *, headers: Any = None, content: Any = None, **more: Any
@@ -34,6 +35,25 @@ class LeanClient(httpx2.AsyncClient):
         patience = {"timeout": httpx2.Timeout(timeout).as_dict()}
         return httpx2.Request(method, _parsed(str(url)), headers=headers, content=content, extensions=patience)
 
+    async def send(self, request: httpx2.Request, *, stream: bool = False, **more: Any) -> httpx2.Response:
+        if self.is_closed:
+            raise RuntimeError("the client is closed")
+        # Without the library's cookies, its own authentication and its line in the log.
+        response = await self._connections.handle_async_request(request)
+        response.request = request
+        try:
+            for look in self.event_hooks["response"]:
+                await look(response)
+            if response.has_redirect_location:
+                await response.aclose()
+                return await super().send(request, stream=stream, **more)
+            if not stream:
+                await response.aread()
+        except BaseException:
+            await response.aclose()
+            raise
+        return response
+
 
 class AiohttpTransport(httpx2.AsyncBaseTransport):
     """One pool of connections, made at the first request."""
@@ -43,6 +63,7 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         timeout: dict[str, float | None] = request.extensions.get("timeout", {})
+        patience = _patience(timeout.get("pool"), timeout.get("connect"), timeout.get("read"))
         with _translated():
             response = await self._opened().request(
                 request.method,
@@ -51,12 +72,7 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
                 data=request.content or None,
                 proxy=_proxy(request.url.scheme, request.url.host),
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(
-                    total=None,
-                    connect=timeout.get("pool"),
-                    sock_connect=timeout.get("connect"),
-                    sock_read=timeout.get("read"),
-                ),
+                timeout=patience,
             )
         extensions = {"http_version": b"HTTP/1.1", "reason_phrase": (response.reason or "").encode()}
         return httpx2.Response(
@@ -107,6 +123,11 @@ def _translated() -> Generator[None]:
 def certificates() -> SSLContext:
     """Those that every client trusts; to read them takes longer than ten questions."""
     return httpx2.create_ssl_context()
+
+
+@lru_cache
+def _patience(pool: float | None, connect: float | None, read: float | None) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, connect=pool, sock_connect=connect, sock_read=read)
 
 
 @lru_cache

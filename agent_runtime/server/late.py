@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Protocol, cast
 
-from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -83,5 +82,6 @@ class Allowances:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        with allowed(read(Request(scope).headers)):
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        with allowed(read(headers)):
             await self._app(scope, receive, send)

@@ -32,7 +32,7 @@ async def measure(scale: Scale) -> list[Row]:
         for _ in range(max(1, scale.rounds // 2)):
             figures = {}
             for one in everybody:
-                count = scale.count(1000, least=20)
+                count = scale.count(2000, least=20)
                 figures[one.name] = count / (await one.do("runs", count=count, at_once=scale.count(500)))["wall"]
             many.add(figures)
     return [cpu, fifty, many]
