@@ -1,13 +1,14 @@
 """The one assembler: settings → an application with an open store and a sweeper that never dies."""
 
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from discovery import api, ard, description, events, mcp_door, metrics, portal
 from discovery.background import swept
@@ -22,6 +23,25 @@ from discovery.stores.base import Store
 from discovery.watch import Watch
 
 logger = logging.getLogger(__name__)
+
+
+class _Application(FastAPI):
+    """The routes, behind what every request passes first; as their middleware it would stand behind six others."""
+
+    def __init__(self, origins: Sequence[str], **options: Any) -> None:
+        super().__init__(**options)
+        self._entrance: ASGIApp = Express(Guard(super().__call__))
+        if origins:
+            self._entrance = CORSMiddleware(
+                self._entrance,
+                allow_origins=origins,
+                allow_methods=["GET", "POST", "DELETE"],
+                allow_headers=["*"],
+                expose_headers=["ETag", "Link", "X-Registry-Revision", "X-Request-ID", "Retry-After"],
+            )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._entrance(scope, receive, send)
 
 
 def create_app(
@@ -54,7 +74,8 @@ def create_app(
             stack.push_async_callback(door.aclose)
             yield {"registry": registry, "settings": settings, "mcp": door}
 
-    app = FastAPI(
+    app = _Application(
+        settings.cors_origins,
         title="myagent discovery",
         summary="Which agents are deployed, where, and whether they are well.",
         version=version(),
@@ -65,20 +86,6 @@ def create_app(
     add_error_table(app)
     for face in (api, events, ard, *([mcp_door] if mcp_door.is_installed() else []), metrics, description, portal):
         app.include_router(face.router)
-    app.add_middleware(Express)
-    app.add_middleware(Guard)
-    _open_to_browsers(app, settings.cors_origins)
     describe = app.openapi
     app.openapi = lambda: description.describe(describe())
     return app
-
-
-def _open_to_browsers(app: FastAPI, origins: tuple[str, ...]) -> None:
-    if origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(origins),
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["*"],
-            expose_headers=["ETag", "Link", "X-Registry-Revision", "X-Request-ID", "Retry-After"],
-        )

@@ -80,14 +80,16 @@ def problem_response(
     return Response(body, status_code=status, media_type=MEDIA_TYPE, headers=headers)
 
 
-def refused(request: Request, error: Exception) -> Response:
-    """The answer to what the registry or a route refuses, by one of `REFUSALS`."""
+def answer_to(request: Request, error: Exception) -> Response:
+    """The answer to what the registry or a route refuses, by one of `REFUSALS`; to anything else that it failed."""
     if isinstance(error, Refusal):
         code, detail = error.code, error.detail
         return problem_response(request, error.status, code, detail, hint=error.hint, headers=error.headers)
     if isinstance(error, Superseded):
         hint = "The newer process keeps the entry while it is alive. Replicas need an instance_id of their own."
         return problem_response(request, 409, "superseded", str(error), hint=hint)
+    if not isinstance(error, StoreError):  # the server logs it with its traceback
+        return problem_response(request, 500, "internal_error", "Something went wrong here; the log knows what.")
     # 503 and nothing else: a 404, 409 or 410 would make a whole fleet register again at once.
     headers = {"retry-after": str(RETRY_AFTER_SECONDS)}
     hint = "Agents keep working and try again by themselves; /readyz says when the storage is back."
@@ -97,11 +99,11 @@ def refused(request: Request, error: Exception) -> Response:
 def add_error_table(app: FastAPI) -> None:
     """Give every exception that a route may let out its answer."""
 
-    async def refuse(request: Request, error: Exception) -> Response:
-        return refused(request, error)
+    async def answer(request: Request, error: Exception) -> Response:
+        return answer_to(request, error)
 
-    for kind in REFUSALS:
-        app.add_exception_handler(kind, refuse)
+    for kind in (*REFUSALS, Exception):
+        app.add_exception_handler(kind, answer)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
@@ -116,12 +118,7 @@ def add_error_table(app: FastAPI) -> None:
         hint = "/docs lists the routes and their methods." if error.status_code in {404, 405} else None
         return problem_response(request, error.status_code, code, str(error.detail), hint=hint, headers=headers)
 
-    @app.exception_handler(Exception)
-    async def failed(request: Request, _: Exception) -> Response:
-        # The server logs it with its traceback.
-        return problem_response(request, 500, "internal_error", "Something went wrong here; the log knows what.")
-
-    del invalid, other, failed  # registered above; nobody calls them by name
+    del invalid, other  # registered above; nobody calls them by name
 
 
 def _methods_of(request: Request) -> str:
@@ -189,8 +186,15 @@ def _reason(entry: Mapping[str, Any]) -> str:
     return "is required" if entry["type"] == "missing" else str(entry["msg"])
 
 
+def identify(scope: Scope) -> tuple[bytes, bytes]:
+    """Give a request an id; the header that tells it."""
+    request_id = f"{_PROCESS}{next(_COUNTER):08x}"
+    scope.setdefault("state", {})["request_id"] = request_id
+    return b"x-request-id", request_id.encode()
+
+
 class Guard:
-    """Outermost: gives every request an id, and refuses a body over the limit before anything reads it."""
+    """Gives every request an id, and refuses a body over the limit before anything reads it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -199,8 +203,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = f"{_PROCESS}{next(_COUNTER):08x}"
-        scope.setdefault("state", {})["request_id"] = request_id
+        header = identify(scope)
         taken = 0
 
         async def bounded() -> Message:
@@ -216,7 +219,7 @@ class Guard:
 
         async def signed(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                message["headers"] = [*message["headers"], header]
             await send(message)
 
         await self._app(scope, bounded, signed)

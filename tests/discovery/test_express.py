@@ -3,7 +3,7 @@
 import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from discovery.contract import Registration
 from discovery.leases import Record
 from discovery.listing import Listing, agent_record
 from discovery.packed import takes_gzip
-from discovery.table import Table
+from discovery.stores.memory import MemoryStore
+from discovery.table import Change, Table
 from discovery.tokens import read_tokens
 from tests.discovery.conftest import MINIMAL, Clock, RunRegistry
 
@@ -138,6 +139,25 @@ async def test_heartbeats_go_on_word_for_word_after_a_restart_of_the_registry(
             answer = (await http.post("/register", json=body)).json()
             assert (answer["revision"], answer["changed"]) == (1, False)
         assert (await http.get("/agents/customer-service")).json()["last_seen"] > first
+
+
+class Faulty(MemoryStore):
+    """Fails as no store may."""
+
+    async def append(self, changes: Sequence[Change]) -> None:
+        raise ZeroDivisionError("a secret of the store")
+
+
+async def test_what_nobody_has_thought_of_is_a_500_that_tells_nothing_and_a_traceback_in_the_log(
+    registry: RunRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with registry(Faulty()) as http:
+        answer = await http.post("/register", json=MINIMAL)
+        assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+        assert answer.json()["request_id"] == answer.headers["x-request-id"]
+        assert "secret" not in answer.text
+        assert (await http.get("/agents")).json() == []
+    assert "ZeroDivisionError" in caplog.text
 
 
 async def test_a_sender_that_hangs_up_within_its_body_registers_nothing(registry: RunRegistry) -> None:
