@@ -156,7 +156,7 @@ async def test_a_reader_that_does_not_read_is_let_go_and_delays_nobody(
     monkeypatch.setattr(watch_module, "RING", 64)
     async with registry() as http:
         reader, writer = await asyncio.open_connection("127.0.0.1", http.base_url.port)
-        writer.write(b"GET /events HTTP/1.1\r\nhost: x\r\n\r\n")
+        writer.write(b"GET /events HTTP/1.1\r\nhost: localhost\r\n\r\n")
         await reader.readuntil(b"\r\n\r\n")
         bulk = {"description": "x" * 8000, "metadata": {"x": "y" * 15_000}}
         async with following(http) as events:
