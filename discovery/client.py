@@ -245,7 +245,7 @@ async def _is_served(url: str) -> bool:
             http.stream("GET", url),
         ):
             return True
-    except httpx.ReadError:
+    except (httpx.ReadError, httpx.RemoteProtocolError):
         if not url.startswith("https://"):
             raise
         return True  # behind the handshake: it is served, to those with a certificate
