@@ -24,6 +24,14 @@ one run, in turns, each in a process and an environment of its own, against a st
 process. Figures are medians over the rounds; a ratio is taken within each round, so that whatever else the machine did
 weighs on both sides. CPU is that of the whole process. The spread is the least and the greatest ratio of all rounds.
 """
+_GROWTH = """\
+## Growth
+
+CPU of one run, as it grows with the open agents of a process, the sessions in its store, the messages that the model is
+shown and the tools that it is offered. Made by `python -m benchmarks.growth`.
+
+![CPU of one run beside agents, sessions, messages and tools](../docs/pictures/growth.svg)
+"""
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
@@ -80,6 +88,8 @@ def _page(results: Path, order: Sequence[str]) -> str:
             f"\n## {name.replace('_', ' ').capitalize()}\n\n{table(told['rows'])}\n\n{_measured(told['machine'])}\n"
         )
     parts.append(_everybody({name: files[name]["rows"] for name in names}))
+    if "growth" in kept:
+        parts.append(f"\n{_GROWTH}\n{_measured(kept['growth']['machine'])}\n")
     return "".join(parts)
 
 
