@@ -9,11 +9,12 @@ from discovery.stores.base import Sighting, Store
 from discovery.table import Key
 
 NOTE_SECONDS = 5.0
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 def elapsed() -> float:
     """Seconds that passed, whatever the wall clock does; a suspended machine's sleep included where it is told."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+    return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)
 
 
 class Heartbeats:

@@ -213,8 +213,8 @@ class Registry:
         """Called before anything is said about time: silence while this process was held up is not the agents'."""
         if not self._loaded:
             raise StoreError(self._trouble or "the table is not loaded yet")
-        late = self._elapsed() - self._awake - SWEEP_SECONDS
-        self._awake = self._elapsed()
+        awake, self._awake = self._awake, self._elapsed()
+        late = self._awake - awake - SWEEP_SECONDS
         if late < LATE_SECONDS:
             return
         logger.warning("held up for %.1f s: all leases are extended by it", late)
