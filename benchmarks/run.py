@@ -21,7 +21,16 @@ from benchmarks import report
 from benchmarks.contenders import HERE, PEERS
 from benchmarks.figures import Row, Scale
 
-MEASURES = ("runs", "streaming", "served", "starting", "vector")
+MEASURES = (
+    "runs",
+    "streaming",
+    "served",
+    "starting",
+    "vector",
+    "discovery_lists",
+    "discovery_registrations",
+    "discovery_events",
+)
 SMOKE = Scale(rounds=1, amount=0.02)
 
 
