@@ -234,7 +234,7 @@ def _read_file(file: Path) -> tuple[dict[str, Any], dict[Location, int]]:
 
 
 async def _no_secret(_: Sequence[str]) -> placeholders.Fetched:
-    raise placeholders.SecretNotAvailable("a registration needs no secret, and shows what it holds to everyone")
+    raise placeholders.SecretNotAvailable("a registration is for everybody to read, so it holds no secret")
 
 
 def _unknown(key: str) -> str:

@@ -389,7 +389,7 @@ async def test_a_certificate_is_checked_against_the_name_though_a_number_is_call
         await Response("ok")(scope, receive, send)
 
     async with serve(hello, ssl_certfile=str(certificate), lifespan="off") as url:
-        at = url.replace("http://127.0.0.1", "https://agent.example")
+        at = f"https://agent.example:{url.rpartition(':')[2]}"
         unknown = await look(faces(at))
         monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
         known = await look(faces(at))
