@@ -27,7 +27,7 @@ GRACEFUL_SECONDS = 5  # below the ten seconds that a container is given between 
 
 def run(serving: Coroutine[Any, Any, None]) -> None:
     """Run `serve` to its end, on uvloop where the platform has it."""
-    with asyncio.Runner(loop_factory=uvicorn.Config("", loop="auto").get_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=uvicorn.Config("", log_config=None).get_loop_factory()) as runner:
         runner.run(serving)
 
 
