@@ -42,6 +42,12 @@ class _ArdRoute(Scoped):
 router = APIRouter(route_class=_ArdRoute, tags=["ard"])
 
 
+class CatalogResponse(Response):
+    """The catalog in its own media type, which the API description then names."""
+
+    media_type = CATALOG_TYPE
+
+
 class Result(Entry):
     """An entry that a search found."""
 
@@ -95,7 +101,7 @@ async def browse(request: Request, query: Annotated[BrowseQuery, Query()], table
     "/.well-known/ai-catalog.json",
     summary="The AI catalog",
     openapi_extra=needs("read"),
-    response_class=Response,
+    response_class=CatalogResponse,
     responses={
         200: {"model": Catalog, "description": "The registry's own search, and every artifact that can be called"},
         **problems(_503="The table is not loaded"),
@@ -105,7 +111,7 @@ async def browse(request: Request, query: Annotated[BrowseQuery, Query()], table
 async def catalog(request: Request, table: Table, settings: Config) -> Response:
     """All of it at once; `application/ai-registry+json` leads to the search."""
     body = await asyncio.to_thread(_catalog, table.listing().agents, settings.domain, str(request.base_url))
-    return Response(body, media_type=CATALOG_TYPE)
+    return CatalogResponse(body)
 
 
 # Thousands of agents are many milliseconds: these run in a thread, and others are answered meanwhile.

@@ -39,7 +39,7 @@ async def test_a_model_and_its_fallbacks_are_read_with_their_placeholders(tmp_pa
         ("- provider: local", "- {provider: openai}", 9, "model.fallback[1].name", "is required for the provider open"),
         ("- provider: local", "- {provider: local, fallback: []}", 7, "model.fallback", "has no `fallback` of its own"),
         ("  deployment: gpt-4o", "  name: gpt-4o", 5, "model.name", "is not for the provider azure_openai"),
-        ("  provider: azure_openai", "  provider: azure", 3, "model.provider", "should be 'openai', 'azure_openai' or"),
+        ("  provider: azure_openai", "  provider: azure", 3, "model.provider", "must be 'openai', 'azure_openai' or"),
     ],
 )
 async def test_what_is_wrong_is_named_with_its_line(
