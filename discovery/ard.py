@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from discovery.auth import Scoped, needs
@@ -42,10 +43,13 @@ class _ArdRoute(Scoped):
 router = APIRouter(route_class=_ArdRoute, tags=["ard"])
 
 
-class CatalogResponse(Response):
-    """The catalog in its own media type, which the API description then names."""
+class CatalogResponse(JSONResponse):
+    """The catalog, encoded already, in its own media type: the API description names what stands here."""
 
     media_type = CATALOG_TYPE
+
+    def render(self, content: str) -> bytes:
+        return content.encode()
 
 
 class Result(Entry):
