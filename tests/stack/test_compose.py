@@ -28,8 +28,8 @@ def docker(*command: str, timeout: float = 120) -> str:
     return done.stdout
 
 
-def compose(*command: str, timeout: float = 120) -> str:
-    return docker("compose", "--project-name", PROJECT, *command, timeout=timeout)
+def compose(*command: str, timeout: float = 120, project: str = PROJECT) -> str:
+    return docker("compose", "--project-name", project, *command, timeout=timeout)
 
 
 @pytest.fixture(scope="module")
@@ -142,9 +142,10 @@ def test_nobody_in_a_container_is_root_has_a_right_or_writes_beside_tmp_and_the_
 
 
 def test_after_compose_down_nothing_is_left_behind() -> None:
-    compose("up", "--detach", "--no-build", "--wait", "discovery", timeout=300)
-    compose("down", "--volumes", "--timeout", "10")
-    label = f"label=com.docker.compose.project={PROJECT}"
+    project = f"{PROJECT}-down"  # beside the stack of the other tests, whichever comes first: a service without a port
+    compose("up", "--detach", "--no-build", "--wait", "postgres", timeout=300, project=project)
+    compose("down", "--volumes", "--timeout", "10", project=project)
+    label = f"label=com.docker.compose.project={project}"
     left = [docker(kind, "ls", "--all", "--quiet", "--filter", label) for kind in ("container",)]
     left += [docker(kind, "ls", "--quiet", "--filter", label) for kind in ("volume", "network")]
     assert "".join(left) == ""
