@@ -21,7 +21,7 @@ from discovery.table import Change
 LONGEST_CALL_SECONDS = 3.0  # waiting for a connection and for other writers included: a client gives up after five
 CONNECTIONS = 4
 
-FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 
 
 class PostgresStore:
