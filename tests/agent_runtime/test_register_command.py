@@ -224,8 +224,8 @@ async def test_a_health_address_says_up_degraded_or_by_its_silence_down(tmp_path
         await registry.entry(status="down")
         async with serve(thing, port=port, lifespan="off"):
             await registry.entry(status="up")
-        side.terminate()
-        _, errors = await side.communicate()
+            side.terminate()
+            _, errors = await side.communicate()
     told = errors.decode()
     assert told.count("does not answer") == told.count("answers again") == 1
     assert f"http://127.0.0.1:{port}/health does not answer" in told
