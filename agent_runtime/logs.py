@@ -26,7 +26,6 @@ DISCREET = (
     "uvicorn",
     "httpx",
     "httpx2",
-    "openai",
     "botocore.credentials",
 )
 """Whose debug lines hold neither prompts nor answers nor secrets that nobody knows yet."""

@@ -26,11 +26,11 @@ def model_for(config: ModelConfig, book: SecretBook | None = None) -> Model:
 
 
 def preload(configs: Iterable[ModelConfig]) -> None:
-    """Import what the first question to these models would have to wait for: about a second, so in a thread."""
+    """Import what the first question to these models would have to wait for; in a thread."""
     if any(one.provider != "local" for config in configs for one in (config, *config.fallback)):
-        from agent_runtime.models.openai_compatible import libraries
+        from agent_runtime.models.openai_compatible import http_library
 
-        libraries()
+        http_library()
 
 
 def _one(config: ModelEndpoint, book: SecretBook | None, *place: str | int) -> Model:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import quote
 
 from agent_runtime.config import ModelEndpoint
 from agent_runtime.credential import Credential
@@ -22,27 +24,26 @@ class AzureDeployment(OpenAICompatible):
     def __init__(self, config: ModelEndpoint, key: Credential[str | None]) -> None:
         super().__init__(config, key)
         self._name = config.deployment or ""
-        self._path = "/chat/completions"  # the client knows where a deployment has it
-        self._who: dict[str, Any] = {}
+        self._token: Callable[[], Awaitable[str]] | None = None
 
     async def __aenter__(self) -> AzureDeployment:
         try:
-            self._who = {} if self._key.value else await self._signed_in()
+            self._token = None if self._key.value else await self._signed_in()
         except BaseException:
             await self._stack.aclose()
             raise
         return self
 
-    def _official_client(self) -> Any:
-        return self._sdk.AsyncAzureOpenAI(
-            azure_endpoint=self._config.endpoint,
-            azure_deployment=self._name,
-            api_version=self._config.api_version,
-            **(self._who or {"api_key": self._key.value}),
-            **self._transport(),
-        )
+    @property
+    def _url(self) -> str:
+        resource = (self._config.endpoint or "").rstrip("/")
+        version = self._config.api_version
+        return f"{resource}/openai/deployments/{quote(self._name, safe='')}/chat/completions?api-version={version}"
 
-    async def _signed_in(self) -> dict[str, Any]:
+    async def _headers(self, key: str | None) -> dict[str, str]:
+        return {"Authorization": f"Bearer {await self._token()}"} if self._token else {"api-key": key or ""}
+
+    async def _signed_in(self) -> Callable[[], Awaitable[str]]:
         """What gives an Entra token, from azure-identity's cache or anew; nothing is asked before the first call."""
         try:
             identity = await asyncio.to_thread(importlib.import_module, "azure.identity.aio")
@@ -62,7 +63,7 @@ class AzureDeployment(OpenAICompatible):
                     f"no Entra token for the deployment {self._name}: {_first_line(error)}", fault="refused"
                 ) from error
 
-        return {"azure_ad_token_provider": token}
+        return token
 
 
 def _first_line(error: Exception) -> str:

@@ -1,25 +1,20 @@
-"""Any endpoint that speaks OpenAI's chat completions: OpenAI, Ollama, vLLM, LiteLLM, llama.cpp and the rest.
-
-The official client is used as a transport: its authentication, retries and error types, but plain dictionaries in and
-out, because its typed layer costs more than everything else in a run.
-"""
+"""Any endpoint that speaks OpenAI's chat completions: OpenAI, Ollama, vLLM, LiteLLM, llama.cpp and the rest."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, suppress
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 from agent_runtime.config import ModelEndpoint
 from agent_runtime.credential import Credential
 from agent_runtime.messages import Message, ModelChunk, ToolSpec
-from agent_runtime.models.openai_faults import is_hard_quota, translated
+from agent_runtime.models.openai_faults import ProviderFault, Refused, translated
 from agent_runtime.models.openai_wire import Interrupted, StreamedReply, wire_message, wire_schema, wire_tools
 
-_LAST_BYTES_SECONDS = 0.1
-_NO_KEY = "none"  # Ollama and its kind need no key, but the client needs some text for its header
+_NO_KEY = "none"  # Ollama and its kind need no key, but some expect the header
 
 
 class OpenAICompatible:
@@ -33,13 +28,9 @@ class OpenAICompatible:
         self._key = key
         self._name = config.name or ""
         self._schema_beside_tools = self._schema_beside_tools or config.endpoint is None  # OpenAI's own
-        self._base = (config.endpoint or "https://api.openai.com/v1").rstrip("/")
-        self._path = f"{self._base}/chat/completions"  # whole, or the client would put it together for each question
         self._stack = AsyncExitStack()
         self._connecting = asyncio.Lock()
-        self._sdk: Any = None
         self._http: Any = None
-        self._client: Any = None
 
     @property
     def label(self) -> str:
@@ -52,29 +43,23 @@ class OpenAICompatible:
     async def __aexit__(self, *exc_info: object) -> None:
         await self._stack.aclose()
 
+    @property
+    def _url(self) -> str:
+        return f"{(self._config.endpoint or 'https://api.openai.com/v1').rstrip('/')}/chat/completions"
+
+    async def _headers(self, key: str | None) -> dict[str, str]:
+        """What a question proves itself with."""
+        return {"Authorization": f"Bearer {key or _NO_KEY}"}
+
     async def _connect(self) -> Any:
-        """The client, made at the first question."""
+        """What asks over HTTP, made at the first question."""
         async with self._connecting:
-            if self._client is None:
-                self._sdk, self._http = await asyncio.to_thread(libraries)
-                self._client = await self._stack.enter_async_context(self._official_client())
-        return self._client
-
-    def _official_client(self) -> Any:
-        """The official client for this endpoint; it sends nothing yet."""
-        return self._sdk.AsyncOpenAI(
-            api_key=self._key.value or _NO_KEY,
-            base_url=self._base,
-            **self._transport(),
-        )
-
-    def _transport(self) -> dict[str, Any]:
-        """What every client of the SDK is given. It obeys `Retry-After` up to two minutes; beyond, it gives up."""
-        return {
-            "timeout": self._config.timeout_seconds,
-            "max_retries": self._config.max_retries,
-            "http_client": self._http.LeanClient(event_hooks={"response": [_give_up_on_quota]}),
-        }
+            if self._http is None:
+                patience = {"timeout_seconds": self._config.timeout_seconds, "max_retries": self._config.max_retries}
+                library = await asyncio.to_thread(http_library)
+                self._http = library.ProviderHttp(self._url, **patience)
+                self._stack.push_async_callback(self._http.aclose)
+        return self._http
 
     async def stream(
         self,
@@ -85,39 +70,32 @@ class OpenAICompatible:
         schema: Mapping[str, Any] | None = None,
     ) -> AsyncGenerator[ModelChunk]:
         """Yield text as it comes, the tool calls when they are whole, then the usage."""
-        client = self._client or await self._connect()
+        http = self._http or await self._connect()
         body = self._body(messages, tools, stop, schema)
         reply = StreamedReply()
         try:
-            async with aclosing(await self._asked(client, body)) as response:
-                pieces = response.aiter_bytes()
-                async for piece in pieces:
+            async with aclosing(await self._asked(http, body)) as coming:
+                while piece := await coming.read():
                     for text in reply.read(piece):
                         yield text
                     if reply.is_over:
-                        await _exhausted(pieces)
+                        await coming.finish()
                         break
-        except (self._sdk.OpenAIError, self._http.httpx2.HTTPError, Interrupted, ValueError) as error:
+        except (ProviderFault, Interrupted, ValueError) as error:
             raise translated(error, self._config, self._name, self._key.value, body) from error
         for chunk in reply.end():
             yield chunk
 
-    async def _asked(self, client: Any, body: Mapping[str, Any]) -> Any:
+    async def _asked(self, http: Any, body: Mapping[str, Any]) -> Any:
         """The answer as it comes. A key that is refused may have been rotated: with a newer one, it is asked again."""
         key = self._key.value
         try:
-            return await self._posted(client, body, key)
-        except self._sdk.APIStatusError as error:
-            newer = await self._key.renewed(key) if error.status_code in {401, 403} else None
+            return await http.ask(body, await self._headers(key))
+        except Refused as error:
+            newer = await self._key.renewed(key) if error.status in {401, 403} else None
             if newer is None:
                 raise
-        return await self._posted(client, body, newer)
-
-    async def _posted(self, client: Any, body: Mapping[str, Any], key: str | None) -> Any:
-        if key:
-            client.api_key = key
-        raw, stream = self._http.httpx2.Response, self._sdk.AsyncStream
-        return await client.post(self._path, body=body, cast_to=raw, stream=True, stream_cls=stream)
+        return await http.ask(body, await self._headers(newer))
 
     def _body(
         self,
@@ -142,22 +120,8 @@ class OpenAICompatible:
         return body
 
 
-def libraries() -> tuple[Any, Any]:
-    """The official client and the HTTP below it; they take a second where nobody has asked before."""
-    http = importlib.import_module("agent_runtime.models.openai_http")
-    http.certificates()
-    return importlib.import_module("openai"), http
-
-
-async def _exhausted(pieces: AsyncIterator[bytes]) -> None:
-    """Read what comes behind the reply's last event: only then can its connection serve the next question."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_LAST_BYTES_SECONDS):
-            async for _ in pieces:
-                pass
-
-
-async def _give_up_on_quota(response: Any) -> None:
-    """The client tries every 429 again; a quota that is used up is not back within seconds."""
-    if response.status_code == 429 and is_hard_quota((await response.aread()).decode(errors="replace")):
-        response.headers["x-should-retry"] = "false"
+def http_library() -> Any:
+    """The HTTP below, whose import takes a moment, with what it needs before the first question."""
+    library = importlib.import_module("agent_runtime.models.openai_http")
+    library.certificates()
+    return library

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from agent_runtime.config import ModelEndpoint
 from agent_runtime.errors import ModelError
@@ -31,26 +31,66 @@ _LONGEST_WORDS = 300  # of a provider, that are passed on
 _QUOTE = 24  # so many characters in a row are no chance
 
 
+class ProviderFault(Exception):
+    """What went wrong between us and a provider, not yet in our words."""
+
+
+class Unreachable(ProviderFault):
+    """There is no connection; the message says why."""
+
+
+class Silent(ProviderFault):
+    """Nothing came for too long."""
+
+
+class Broken(ProviderFault):
+    """The connection ended before the reply did; the message says why."""
+
+
+class Refused(ProviderFault):
+    """The provider answers with an HTTP status that is no success, and with words of its own."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        code: str | None,
+        *,
+        moved_to: str | None = None,
+        seconds: float | None = None,
+        passes: bool = False,
+    ) -> None:
+        self.status = status
+        self.message = message
+        self.code = code
+        self.moved_to = moved_to
+        self.seconds = seconds
+        """How long the provider asks to wait for."""
+        self.passes = passes
+        """Whether another try may help."""
+        super().__init__(f"HTTP {status}: {message}")
+
+
 def translated(
     error: Exception, config: ModelEndpoint, model: str, key: str | None, sent: Mapping[str, Any]
 ) -> ModelError:
-    """A foreign error as the ModelError whose fault says whose turn it is.
+    """A fault as the ModelError that says whose turn it is.
 
     It may quote what was sent: neither the key nor the conversation is passed on.
     """
-    sdk, http = importlib.import_module("openai"), importlib.import_module("httpx2")
-    broken = error.__cause__ if isinstance(error, sdk.APIConnectionError) else error
-    match broken:
-        case http.TimeoutException():
+    match error:
+        case Silent():
             waited = f"{config.timeout_seconds:g} s"
             return ModelError(f"the model {model} did not answer within {waited}", fault="unreachable")
-        case http.ConnectError():
-            what = _one_line(broken.__cause__.__cause__ if broken.__cause__ else broken)
+        case Unreachable():
+            what = _one_line(error)
             return ModelError(f"the model {model} cannot be reached at model.endpoint: {what}", fault="unreachable")
-        case http.TransportError():
-            return ModelError(f"the connection to the model {model} broke: {_one_line(broken)}")
-        case sdk.APIError() | Interrupted():
-            return _refused(error, model, config, key, sent)
+        case Broken():
+            return ModelError(f"the connection to the model {model} broke: {_one_line(error)}")
+        case Refused():
+            return _refused(error, error.status, model, config, key, sent)
+        case Interrupted():  # said in the middle of a stream
+            return _refused(error, None, model, config, key, sent)
         case _:
             return ModelError(f"the model {model} sent something that cannot be read: {type(error).__name__}")
 
@@ -61,10 +101,14 @@ def is_hard_quota(text: str) -> bool:
 
 
 def _refused(
-    error: Exception, model: str, config: ModelEndpoint, key: str | None, sent: Mapping[str, Any]
+    error: Refused | Interrupted,
+    status: int | None,
+    model: str,
+    config: ModelEndpoint,
+    key: str | None,
+    sent: Mapping[str, Any],
 ) -> ModelError:
-    code, message = getattr(error, "code", None), str(getattr(error, "message", error))
-    status: int | None = getattr(error, "status_code", None)  # none: said in the middle of a stream
+    code, message = error.code, error.message
     if code == "context_length_exceeded" or (status not in {401, 403, 404, 429} and _OVERFLOW.search(message)):
         return ModelError(f"the conversation is too long for the model {model}", fault="context_overflow")
     if status == 402 or code in _HARD_QUOTA or (status in {403, 429} and is_hard_quota(message)):
@@ -82,11 +126,17 @@ def _refused(
                 f"the provider knows no {what} {model}, or model.endpoint is not the {base} (HTTP 404)",
                 fault="refused",
             )
+        case 301 | 302 | 303 | 307 | 308 if isinstance(error, Refused):
+            place = urlsplit(error.moved_to or "")._replace(query="", fragment="").geturl()
+            return ModelError(
+                f"model.endpoint of {model} has moved (HTTP {status}): set it to where it redirects to, {place[:200]}",
+                fault="refused",
+            )
         case 429:
             return ModelError(f"the model {model} is rate limited", fault="rate_limited")
         case _:
             # masked before it is cut: a part of a key would not be known again
-            words = " ".join(masked(message, [key] if key else []).split())
+            words = " ".join(masked(str(error), [key] if key else []).split())
             if _quotes(words[: _LONGEST_WORDS + _QUOTE], sent):
                 words = f"its reason quotes the conversation, so it is not repeated here (HTTP {status or 200})"
             return ModelError(f"the model {model} failed: {words[:_LONGEST_WORDS] or type(error).__name__}")

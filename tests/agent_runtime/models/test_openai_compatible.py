@@ -1,6 +1,7 @@
 """The wire to a model: a real HTTP server that speaks OpenAI's chat completions, over a real socket."""
 
 import asyncio
+import gzip
 import json
 import socket
 import time
@@ -8,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from fastapi.responses import Response
 
 from agent_runtime import ModelError, Usage
 from agent_runtime.config import ModelConfig
@@ -28,6 +30,7 @@ from tests.openai_server import (
 
 KEY = "sk-hush-hush"
 HALF = {"choices": [{"delta": {"content": "Half"}}]}
+END: dict[str, Any] = {"choices": [{"delta": {}, "finish_reason": "stop"}]}
 QUESTION = [Message("system", "Be brief."), Message("user", "2 + 3?")]
 ADD = ToolSpec("add", "Add two numbers.", {"type": "object", "properties": {"a": {"type": "integer"}}})
 
@@ -198,9 +201,9 @@ async def test_a_refusal_that_quotes_the_conversation_is_not_passed_on(words: st
             "the conversation is too long for the model test-model",
         ),
         (refuses(402, "Insufficient Balance"), "quota", "the quota for the model test-model is used up"),
-        (refuses(400, f"bad\nfor {KEY}"), "failed", "the model test-model failed: Error code: 400"),
-        (refuses(500, f"I was asked with {KEY}"), "failed", "the model test-model failed: Error code: 500"),
-        (refuses(503, "x" * 10_000), "failed", "the model test-model failed: Error code: 503"),
+        (refuses(400, f"bad\nfor {KEY}"), "failed", "the model test-model failed: HTTP 400: "),
+        (refuses(500, f"I was asked with {KEY}"), "failed", "the model test-model failed: HTTP 500: "),
+        (refuses(503, "x" * 10_000), "failed", "the model test-model failed: HTTP 503: "),
         (streams({"error": {"message": f"{KEY} broke me"}}), "failed", "the model test-model failed: *** broke me"),
     ],
 )  # fmt: skip
@@ -312,8 +315,35 @@ async def test_it_is_tried_no_more_often_than_the_file_says() -> None:
     assert len(server.asked) == 2
 
 
+async def test_what_the_provider_says_may_pass_is_tried_again() -> None:
+    async with serving_openai(refuses(400, headers={"x-should-retry": "true"}), says("5")) as server:
+        assert (await ask(server, max_retries=1))[0] == "5"
+
+
+async def test_a_compressed_reply_is_understood() -> None:
+    def squeezed() -> Response:
+        body = b"".join(b"data: %b\n\n" % json.dumps(chunk).encode() for chunk in (HALF, END))
+        return Response(gzip.compress(body), headers={"content-encoding": "gzip"}, media_type="text/event-stream")
+
+    async with serving_openai(squeezed) as server:
+        assert await ask(server) == ["Half", Usage()]
+
+
+async def test_a_key_is_not_carried_to_another_address() -> None:
+    async with serving_openai(says("never")) as other:
+        moved = f"{other.url}/chat/completions?state=hush"
+        error = await failure(refuses(308, headers={"location": moved}))
+    assert other.asked == []
+    assert (error.fault, str(error)) == (
+        "refused",
+        "model.endpoint of test-model has moved (HTTP 308): set it to where it redirects to, "
+        f"{other.url}/chat/completions",
+    )
+
+
 HARD_QUOTA = "You exceeded your current quota, please check your plan and billing details."
 LATER = {"retry-after": "3600"}  # nobody waits so long for an answer
+ANOTHER_YEAR = {"retry-after": "Fri, 01 Jan 2199 00:00:00 GMT"}
 
 
 @pytest.mark.parametrize(
@@ -325,6 +355,8 @@ LATER = {"retry-after": "3600"}  # nobody waits so long for an answer
         refuses(429, HARD_QUOTA),
         refuses(429, headers=LATER),
         refuses(503, headers=LATER),
+        refuses(503, headers=ANOTHER_YEAR),
+        refuses(503, headers={"x-should-retry": "false"}),
     ],
 )
 async def test_what_will_not_pass_is_not_tried_again(reply: Reply) -> None:
