@@ -65,6 +65,11 @@ class SecretBook:
         template = self._at(location)
         return _Followed(self, location, template, value) if secret_paths(template) else Credential(value)
 
+    @property
+    def edition(self) -> object:
+        """Another one whenever a secret has changed."""
+        return self._secrets
+
     def filled(self, location: Path) -> Any:
         """What stands at a place of the file now."""
         return fill(self._at(location), self._environment, self._secrets).tree
@@ -132,13 +137,16 @@ class _Followed(Credential[T]):
         self._book = book
         self._location = location
         self._paths = secret_paths(template)
+        self._edition = book.edition
         self._filled = book.filled(location)
 
     @property
     def value(self) -> T:
-        filled = self._book.filled(self._location)
-        if filled != self._filled:
-            self._filled, self._value = filled, filled
+        if self._edition is not self._book.edition:
+            self._edition = self._book.edition
+            filled = self._book.filled(self._location)
+            if filled != self._filled:
+                self._filled, self._value = filled, filled
         return self._value
 
     async def renewed(self, refused: T) -> T | None:
