@@ -83,21 +83,29 @@ def fitting(messages: Sequence[Message], most: int, tokens: int) -> list[Message
 
 def estimated_tokens(messages: Sequence[Message]) -> int:
     """About how many tokens a model reads: four bytes each, which is near enough to stay within a window."""
-    texts = [
-        part for message in messages for part in (message.content, *(call.arguments for call in message.tool_calls))
-    ]
-    size = sum(len(text.encode(errors="surrogatepass")) for text in texts)
-    return size // _BYTES_PER_TOKEN + _TOKENS_PER_MESSAGE * len(messages)
+    return _tokens(sum(map(_size, messages)), len(messages))
+
+
+def _size(message: Message) -> int:
+    """The bytes of one message."""
+    texts = (message.content, *(call.arguments for call in message.tool_calls))
+    return sum(len(text) if text.isascii() else len(text.encode(errors="surrogatepass")) for text in texts)
+
+
+def _tokens(size: int, messages: int) -> int:
+    return size // _BYTES_PER_TOKEN + _TOKENS_PER_MESSAGE * messages
 
 
 def _begin(messages: Sequence[Message], most: int, tokens: int) -> int:
     """Where the latest turns begin that fit; the last turn is always among them."""
-    begins = [index for index, message in enumerate(messages) if message.role == "user"]
-    begin = len(messages)
-    for index in reversed(begins):
-        if begin < len(messages) and (len(messages) - index > most or estimated_tokens(messages[index:]) > tokens):
+    begin, size = len(messages), 0
+    for index in reversed(range(len(messages))):
+        size += _size(messages[index])
+        shown = len(messages) - index
+        if begin < len(messages) and (shown > most or _tokens(size, shown) > tokens):
             break
-        begin = index
+        if messages[index].role == "user":
+            begin = index
     return begin
 
 
