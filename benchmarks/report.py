@@ -24,14 +24,6 @@ one run, in turns, each in a process and an environment of its own, against a st
 process. Figures are medians over the rounds; a ratio is taken within each round, so that whatever else the machine did
 weighs on both sides. CPU is that of the whole process. The spread is the least and the greatest ratio of all rounds.
 """
-_GROWTH = """\
-## Growth
-
-CPU of one run, as it grows with the open agents of a process, the sessions in its store, the messages that the model is
-shown and the tools that it is offered. Made by `python -m benchmarks.growth`.
-
-![CPU of one run beside agents, sessions, messages and tools](../docs/pictures/growth.svg)
-"""
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
@@ -79,7 +71,7 @@ def write_page(file: Path, results: Path, order: Sequence[str]) -> None:
 
 def _page(results: Path, order: Sequence[str]) -> str:
     kept = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in results.glob("*.json")}
-    files = {name: told for name, told in kept.items() if "rows" in told}
+    files = {name: told for name, told in kept.items() if "rows" in told}  # the others are pictures
     names = [*(name for name in order if name in files), *sorted(files.keys() - set(order))]
     parts = [_PAGE]
     for name in names:
@@ -88,8 +80,6 @@ def _page(results: Path, order: Sequence[str]) -> str:
             f"\n## {name.replace('_', ' ').capitalize()}\n\n{table(told['rows'])}\n\n{_measured(told['machine'])}\n"
         )
     parts.append(_everybody({name: files[name]["rows"] for name in names}))
-    if "growth" in kept:
-        parts.append(f"\n{_GROWTH}\n{_measured(kept['growth']['machine'])}\n")
     return "".join(parts)
 
 
