@@ -19,9 +19,9 @@ from agent_runtime.errors import StartError
 from agent_runtime.loading import AgentFile
 from agent_runtime.masking import masked
 from agent_runtime.models import Model, model_for
-from agent_runtime.secret_book import Refreshing
+from agent_runtime.secret_book import refreshing
 from agent_runtime.sessions import SessionStore, store_for
-from agent_runtime.sessions.retention import Retention
+from agent_runtime.sessions.retention import retention
 from agent_runtime.telemetry import Telemetry
 from agent_runtime.tools import tool_for, toolsets_for
 from agent_runtime.tools.base import Tool, Toolbox
@@ -81,7 +81,7 @@ async def open_rooms(
     config = file.config
     if telemetry:
         file.book.counted = partial(telemetry.secrets_fetched_again, config.name)
-    await stack.enter_async_context(Refreshing(file.book, config.secrets.refresh_seconds))
+    await stack.enter_async_context(refreshing(file.book, config.secrets.refresh_seconds))
     _log.info("%s: opening the model", config.name)
     model = await stack.enter_async_context(given_model or model_for(config.model, file.book))
     tools = [
@@ -98,7 +98,7 @@ async def open_rooms(
         url = config.session.store.get_secret_value()
         login = file.book.credential(("session", "store"), url)
         store = await stack.enter_async_context(store_for(url, file.folder, login=login))
-        await stack.enter_async_context(Retention(store, config.name, config.session.ttl_days))
+        await stack.enter_async_context(retention(store, config.name, config.session.ttl_days))
     # The local model's calls are decoded under a grammar: asked for in text, it would make none.
     is_local = config.model.provider == "local"
     dialect = "native" if is_local else chosen.dialect or preset.dialect

@@ -10,8 +10,10 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, TypeVar, cast
 
+from agent_runtime.background import Background
 from agent_runtime.credential import Credential
 from agent_runtime.errors import StartError
 from agent_runtime.logs import LOG_MASK
@@ -154,30 +156,15 @@ class _Followed(Credential[T]):
         return None if self.value == refused else self.value
 
 
-class Refreshing:
+def refreshing(book: SecretBook, seconds: float | None) -> Background:
     """Fetches an agent's secrets again every `seconds` until the block ends; without them it does nothing."""
 
-    # A class and not a generator: see `Retention`.
-
-    def __init__(self, book: SecretBook, seconds: float | None) -> None:
-        self._book = book
-        self._seconds = seconds
-        self._task: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Refreshing:
-        if self._seconds is not None:
-            self._task = asyncio.create_task(self._by_the_clock(self._seconds), name="secrets")
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task}, timeout=5)
-
-    async def _by_the_clock(self, seconds: float) -> None:
+    async def by_the_clock(seconds: float) -> None:
         while True:
             await asyncio.sleep(seconds)
             try:
-                await self._book.refresh()
+                await book.refresh()
             except Exception:  # a background loop: a source may raise anything, and the secrets that are known stay
                 _log.warning("the secrets could not be fetched again", exc_info=True)
+
+    return Background(None if seconds is None else partial(by_the_clock, seconds), name="secrets")

@@ -27,8 +27,8 @@ from discovery.heads import bounded_heads
 _log = logging.getLogger(__name__)
 
 COLLECT_AFTER = (20_000, 50, 100)
-"""Python's own 700, 10, 10 are for small programs: what hundreds of runs under way hold would be looked through over and
-over, and none of it is garbage before its run is over. A fifth of a request's CPU."""
+"""Python's own 700, 10, 10 are for small programs: what hundreds of runs under way hold would be looked through over
+and over, and none of it is garbage before its run is over. That was a fifth of a request's CPU."""
 GRACEFUL_SECONDS = 5  # below the ten seconds that a container is given between SIGTERM and SIGKILL
 
 

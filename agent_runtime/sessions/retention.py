@@ -6,7 +6,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
+from agent_runtime.background import Background
 from agent_runtime.sessions.base import SessionStore
 
 _log = logging.getLogger(__name__)
@@ -16,46 +18,26 @@ _PASS_SECONDS = 300  # what is left after one pass is the next one's
 _BATCH = 200  # sessions in one transaction: a turn that wants to append waits no longer than that takes
 
 
-class Retention:
+def retention(
+    store: SessionStore,
+    agent: str,
+    ttl_days: float | None,
+    *,
+    interval_seconds: float = _INTERVAL_SECONDS,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Background:
     """Deletes an agent's conversations that are older than `ttl_days`, now and daily, until the block ends.
 
     Without `ttl_days` it does nothing. Nothing that fails gets out.
     """
 
-    # A class and not a generator: an event loop that ends closes every open generator by itself, in any order, and
-    # this one stands on the exit stack of another.
-
-    def __init__(
-        self,
-        store: SessionStore,
-        agent: str,
-        ttl_days: float | None,
-        *,
-        interval_seconds: float = _INTERVAL_SECONDS,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
-        self._store = store
-        self._agent = agent
-        self._ttl_days = ttl_days
-        self._interval_seconds = interval_seconds
-        self._now = now
-        self._task: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Retention:
-        if self._ttl_days is not None:
-            daily = self._daily(timedelta(days=self._ttl_days))
-            self._task = asyncio.create_task(daily, name=f"retention of {self._agent}")
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task}, timeout=5)
-
-    async def _daily(self, age: timedelta) -> None:
+    async def daily(age: timedelta) -> None:
         while True:
-            await _expire(self._store, self._agent, self._now() - age)
-            await asyncio.sleep(self._interval_seconds)
+            await _expire(store, agent, now() - age)
+            await asyncio.sleep(interval_seconds)
+
+    work = None if ttl_days is None else partial(daily, timedelta(days=ttl_days))
+    return Background(work, name=f"retention of {agent}")
 
 
 async def _expire(store: SessionStore, agent: str, before: datetime) -> None:

@@ -1,19 +1,10 @@
 """The registry as an MCP server: what the official client, and an agent with one line in its file, find with it."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-
-pytest.importorskip("mcp", reason="needs the mcp extra")
-
-import httpx2
-from mcp.client import Client
-from mcp.client.streamable_http import streamable_http_client
-from mcp.shared.exceptions import MCPError
 
 from agent_runtime import Agent
 from agent_runtime.models.scripted import ScriptedModel
@@ -21,8 +12,8 @@ from discovery.reach import INITIALIZE
 from discovery.tokens import read_tokens
 from tests.agents import called, write_agent
 from tests.discovery.conftest import MINIMAL, Clock, RunRegistry, eventually
+from tests.mcp_client import MODES, MCPError, mcp_client, text_of
 
-MODES = ("auto", "legacy")
 TOKENS = read_tokens("read:tok-reader,register:tok-writer")
 ORDERS: dict[str, Any] = {
     "name": "orders",
@@ -34,24 +25,9 @@ ORDERS: dict[str, Any] = {
 BILLING: dict[str, Any] = {"name": "billing", "endpoint": "http://billing:8000", "tools": ["print_invoice"]}
 
 
-@asynccontextmanager
-async def mcp_client(http: httpx.AsyncClient, mode: str = "auto", **headers: str) -> AsyncGenerator[Client]:
-    """The official client of a registry, over the protocol of today or the one with a handshake."""
-    url = str(http.base_url.join("/mcp"))
-    async with (
-        httpx2.AsyncClient(headers=headers, trust_env=False, timeout=10) as wire,
-        Client(streamable_http_client(url, http_client=wire), mode=mode) as client,
-    ):
-        yield client
-
-
 async def add(http: httpx.AsyncClient, *agents: dict[str, Any]) -> None:
     for agent in agents:
         (await http.post("/register", json=MINIMAL | agent)).raise_for_status()
-
-
-def text_of(result: Any) -> str:
-    return "".join(block.text for block in result.content)
 
 
 @pytest.mark.parametrize("mode", MODES)

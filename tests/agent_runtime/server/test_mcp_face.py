@@ -1,41 +1,16 @@
 """The MCP face, as the official client of the protocol sees it."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-
-pytest.importorskip("mcp", reason="needs the mcp extra")
-
-import httpx2
-from mcp.client import Client
-from mcp.client.streamable_http import streamable_http_client
 
 from agent_runtime.errors import ModelError
 from agent_runtime.models.scripted import ScriptedModel
 from tests.agent_runtime.server.served import is_problem, serving
 from tests.agents import called
-
-MODES = ("auto", "legacy")
-
-
-@asynccontextmanager
-async def mcp_client(http: httpx.AsyncClient, mode: str = "auto", **headers: str) -> AsyncGenerator[Client]:
-    """The official client of a served agent, over the protocol of today or the one with a handshake."""
-    url = str(http.base_url.join("/mcp"))
-    async with (
-        httpx2.AsyncClient(headers=headers, trust_env=False, timeout=10) as wire,
-        Client(streamable_http_client(url, http_client=wire), mode=mode) as client,
-    ):
-        yield client
-
-
-def text_of(result: Any) -> str:
-    return "".join(block.text for block in result.content)
+from tests.mcp_client import MODES, mcp_client, text_of
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -14,10 +14,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from agent_runtime import Agent, ModelError, Usage
 from agent_runtime.models.scripted import ScriptedModel
 from agent_runtime.server import create_app
-from tests.agent_runtime.server.browser import CHROMIUM, expect, opened, say
+from tests.agent_runtime.server.browser import expect, say
 from tests.agent_runtime.server.served import serving
 from tests.agent_runtime.speaking import Gated, Speaker
 from tests.agents import write_agent
+from tests.chromium import CHROMIUM, browser_page
 from tests.serving import serve
 
 pytestmark = [
@@ -66,7 +67,7 @@ def conversation() -> ScriptedModel:
 
 
 async def test_a_whole_conversation(tmp_path: Path) -> None:
-    async with serving(tmp_path, conversation(), **ORDERS) as http, opened(http.base_url) as page:
+    async with serving(tmp_path, conversation(), **ORDERS) as http, browser_page(str(http.base_url)) as page:
         await expect(page.locator("h1")).to_have_text("orders")
         await expect(page.locator("#model")).to_contain_text("scripted")
         await expect(page.locator("#intro")).to_contain_text("orders of the last 90 days")
@@ -100,7 +101,7 @@ async def test_a_whole_conversation(tmp_path: Path) -> None:
 
 
 async def test_the_tools_are_shown_with_their_schemas(tmp_path: Path) -> None:
-    async with serving(tmp_path, ScriptedModel([]), **ORDERS) as http, opened(http.base_url) as page:
+    async with serving(tmp_path, ScriptedModel([]), **ORDERS) as http, browser_page(str(http.base_url)) as page:
         await expect(page.get_by_role("button", name="1 tool")).to_be_visible()
         await page.locator("h1").click()
         await page.keyboard.press("t")
@@ -116,7 +117,7 @@ async def test_the_tools_are_shown_with_their_schemas(tmp_path: Path) -> None:
 
 async def test_a_run_is_stopped_and_asked_again(tmp_path: Path) -> None:
     model = Gated()
-    async with serving(tmp_path, model) as http, opened(http.base_url) as page:
+    async with serving(tmp_path, model) as http, browser_page(str(http.base_url)) as page:
         turn = await say(page, "hi")
         await expect(turn.locator(".answer")).to_have_text("first")
         await page.get_by_role("button", name="Stop").click()
@@ -153,7 +154,7 @@ async def breaking(folder: Path, model: ScriptedModel, *, before: bytes) -> Asyn
 
 async def test_a_stream_that_breaks_is_picked_up_where_it_broke(tmp_path: Path) -> None:
     model = Gated("first ", "second ", "third")
-    async with breaking(tmp_path, model, before=b"second") as url, opened(url) as page:
+    async with breaking(tmp_path, model, before=b"second") as url, browser_page(url) as page:
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.headers.get("last-event-id", "")))
         turn = await say(page, "hi")
@@ -166,7 +167,7 @@ async def test_a_stream_that_breaks_is_picked_up_where_it_broke(tmp_path: Path) 
 
 async def test_a_page_that_is_opened_again_goes_on_with_the_run(tmp_path: Path) -> None:
     model = Gated()
-    async with serving(tmp_path, model, agent_type="stateful") as http, opened(http.base_url) as page:
+    async with serving(tmp_path, model, agent_type="stateful") as http, browser_page(str(http.base_url)) as page:
         turn = await say(page, "hi")
         await expect(turn.locator(".answer")).to_have_text("first")
         await page.reload()
@@ -178,7 +179,7 @@ async def test_a_page_that_is_opened_again_goes_on_with_the_run(tmp_path: Path) 
 
 async def test_what_fails_says_what_to_do_and_can_be_asked_again(tmp_path: Path) -> None:
     model = ScriptedModel([ModelError("the model is away", fault="unreachable"), "Hello."])
-    async with serving(tmp_path, model) as http, opened(http.base_url) as page:
+    async with serving(tmp_path, model) as http, browser_page(str(http.base_url)) as page:
         turn = await say(page, "hi")
         await expect(turn.get_by_role("alert")).to_contain_text("The agent could not answer: the model is away")
         await expect(turn.get_by_role("alert")).to_contain_text("the agent itself is well")
@@ -188,7 +189,10 @@ async def test_what_fails_says_what_to_do_and_can_be_asked_again(tmp_path: Path)
 
 async def test_an_agent_with_keys_asks_for_one(tmp_path: Path) -> None:
     server = {"api_keys": ["right"]}
-    async with serving(tmp_path, ScriptedModel(["Hello."]), server=server) as http, opened(http.base_url) as page:
+    async with (
+        serving(tmp_path, ScriptedModel(["Hello."]), server=server) as http,
+        browser_page(str(http.base_url)) as page,
+    ):
         notices = page.locator("#notices")
         await expect(notices).to_contain_text("This agent asks for a key.")
         for key in ("wrong", "right"):
@@ -242,7 +246,7 @@ async def test_a_call_that_waits_for_approval_is_a_card_and_the_run_goes_on_as_i
         "Deny": (["Deny the call"], "Denied: refund", "too much"),
         "Edit": (["Approve as edited"], "Approved as edited: refund", "paid 5 for A-1"),
     }
-    async with serving(tmp_path, model, code=REFUND, tools=tools) as http, opened(http.base_url) as page:
+    async with serving(tmp_path, model, code=REFUND, tools=tools) as http, browser_page(str(http.base_url)) as page:
         card = page.locator("article.approval")
         for number, (choice, (buttons, words, result)) in enumerate(choices.items()):
             turn = await say(page, "Refund A-1")
@@ -268,7 +272,7 @@ async def test_a_call_that_waits_for_approval_is_a_card_and_the_run_goes_on_as_i
 async def test_there_are_no_cards_where_the_agent_has_no_such_route(tmp_path: Path) -> None:
     approver = Approver()
     approver.status = 404
-    async with serving(tmp_path, ScriptedModel(["Hello."])) as http, opened("about:blank") as page:
+    async with serving(tmp_path, ScriptedModel(["Hello."])) as http, browser_page("about:blank") as page:
         await page.route(ROUTE, approver)
         await page.goto(str(http.base_url))
         turn = await say(page, "hi")
@@ -285,7 +289,7 @@ LOOKS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("look", LOOKS)
 async def test_it_looks_right_in_light_in_dark_and_on_a_phone(tmp_path: Path, look: str, record_property: Any) -> None:
-    async with serving(tmp_path, conversation(), **ORDERS) as http, opened("about:blank", **LOOKS[look]) as page:
+    async with serving(tmp_path, conversation(), **ORDERS) as http, browser_page("about:blank", **LOOKS[look]) as page:
         await page.route(ROUTE, Approver())
         await page.goto(str(http.base_url))
         turn = await say(page, "Which orders are above 500 pounds?")

@@ -13,7 +13,7 @@ from agent_runtime.models.scripted import ScriptedModel
 from agent_runtime.sessions import store_for
 from agent_runtime.sessions.base import SessionKey
 from agent_runtime.sessions.memory import MemorySessions
-from agent_runtime.sessions.retention import Retention
+from agent_runtime.sessions.retention import retention
 from tests.agent_runtime.sessions.test_schema import run_sql
 from tests.agent_runtime.speaking import scripted_agent
 from tests.agents import eventually
@@ -45,7 +45,7 @@ async def test_without_a_time_to_live_nothing_is_deleted() -> None:
     async with MemorySessions(now=lambda: datetime(2000, 1, 1, tzinfo=UTC)) as store:
         await store.append(OLD, TURN)
         before = asyncio.all_tasks()
-        async with Retention(store, "helper", None):
+        async with retention(store, "helper", None):
             assert asyncio.all_tasks() == before
         assert await store.count(OLD) == 2
 
@@ -63,7 +63,7 @@ async def test_a_pass_that_fails_is_logged_and_the_next_one_comes(caplog: pytest
     async with Failing(now=lambda: datetime.now(UTC) - timedelta(days=3)) as store:
         await store.append(OLD, TURN)
         with caplog.at_level(logging.WARNING, "agent_runtime"):
-            async with Retention(store, "helper", 2, interval_seconds=0.01):
+            async with retention(store, "helper", 2, interval_seconds=0.01):
 
                 async def gone() -> bool:
                     return await store.count(OLD) == 0
@@ -74,6 +74,6 @@ async def test_a_pass_that_fails_is_logged_and_the_next_one_comes(caplog: pytest
 
 async def test_nothing_is_left_running_when_the_block_ends() -> None:
     async with MemorySessions() as store:
-        async with Retention(store, "helper", 1):
+        async with retention(store, "helper", 1):
             assert any(task.get_name() == "retention of helper" for task in asyncio.all_tasks())
         assert not any(task.get_name() == "retention of helper" for task in asyncio.all_tasks())
