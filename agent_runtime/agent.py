@@ -17,6 +17,7 @@ from agent_runtime.own_loop import OwnLoop
 
 if TYPE_CHECKING:  # all that an agent consists of is imported when the first one is opened
     from agent_runtime.config import AgentConfig
+    from agent_runtime.credential import Credential
     from agent_runtime.loading import AgentFile
     from agent_runtime.models import Model
     from agent_runtime.progress import Decision
@@ -83,6 +84,11 @@ class Agent:
     def api_keys(self) -> list[str]:
         """The keys that callers may send now: those of the file, as they were fetched last."""
         return self._rooms.callers.value
+
+    @property
+    def registry_token(self) -> Credential[str | None]:
+        """What the agent proves itself with to the registry."""
+        return self._rooms.registry_token
 
     @property
     def model_label(self) -> str:

@@ -43,7 +43,7 @@ async def announced(
     async with registered(
         lambda: registration_of(agent, endpoint, protocols, path),
         url=discovery.url,
-        token=discovery.token.get_secret_value() if discovery.token else None,
+        token=agent.registry_token,
         tls=await registry_tls(discovery, agent.folder),
         heartbeat_seconds=discovery.heartbeat_seconds,
         ready=f"{local_endpoint(port, server.host, secure=server.tls is not None)}/livez",

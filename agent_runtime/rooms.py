@@ -19,7 +19,7 @@ from agent_runtime.errors import StartError
 from agent_runtime.loading import AgentFile
 from agent_runtime.masking import masked
 from agent_runtime.models import Model, model_for
-from agent_runtime.secret_book import refreshing
+from agent_runtime.secret_book import key_of, refreshing
 from agent_runtime.sessions import SessionStore, store_for
 from agent_runtime.sessions.retention import retention
 from agent_runtime.telemetry import Telemetry
@@ -60,6 +60,7 @@ class Rooms:
     remembers: bool
     answers: AnswerSchema | None
     callers: Credential[list[str]]
+    registry_token: Credential[str | None]
 
     def engine_now(self) -> Engine:
         """The engine of one run: the tools that are there now, what an asking agent leaves it, a reader of its own."""
@@ -115,7 +116,8 @@ async def open_rooms(
     )
     keys = [key.get_secret_value() for key in config.server.api_keys]
     callers = file.book.credential(("server", "api_keys"), keys)
-    return Rooms(file, model, engine, toolbox, store, remembers, _answer_schema(file), callers)
+    token = key_of(file.book, ("discovery", "token"), config.discovery.token)
+    return Rooms(file, model, engine, toolbox, store, remembers, _answer_schema(file), callers, token)
 
 
 def remembers_sessions(config: AgentConfig) -> bool:

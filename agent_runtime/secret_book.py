@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, TypeVar, cast
 
+from pydantic import SecretStr
+
 from agent_runtime.background import Background
 from agent_runtime.credential import Credential
 from agent_runtime.errors import StartError
@@ -154,6 +156,12 @@ class _Followed(Credential[T]):
     async def renewed(self, refused: T) -> T | None:
         await self._book.renew(self._paths, lambda: self.value != refused)
         return None if self.value == refused else self.value
+
+
+def key_of(book: SecretBook | None, location: Path, key: SecretStr | None) -> Credential[str | None]:
+    """A key at a place of the file, to be asked for at each use; without a book it stays as it is."""
+    plain = key.get_secret_value() if key else None
+    return book.credential(location, plain) if book else Credential(plain)
 
 
 def refreshing(book: SecretBook, seconds: float | None) -> Background:

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, aclosing
 from datetime import datetime
 from pathlib import Path
 from random import random
-from typing import TYPE_CHECKING, Any, Self, Unpack, cast
+from typing import TYPE_CHECKING, Any, Protocol, Self, Unpack, cast
 from urllib.parse import quote, urlencode
 
 from pydantic import TypeAdapter
@@ -38,10 +38,24 @@ _AGENT = TypeAdapter(AgentRecord)
 _REGISTERED = TypeAdapter(Registered)
 
 
+class RotatingToken(Protocol):
+    """A bearer token that may be replaced while it is in use."""
+
+    @property
+    def value(self) -> str | None:
+        """What to send now."""
+        ...
+
+    async def renewed(self, refused: str | None) -> str | None:
+        """What to send once in place of a token that was refused; None where there is nothing newer."""
+        ...
+
+
 class DiscoveryClient:
     """Calls one registry. Opens no connection before the first call; close it, or use it as `async with`.
 
     Every method raises `DiscoveryError` within seconds, and nothing else, when the registry cannot or will not.
+    A `token` that rotates is renewed once when the registry refuses it (`401`).
     `tls` is what it trusts and shows, as `client_tls` makes it; else it trusts the system's authorities.
     With a `cache_folder`, every list is kept there, and `last_agents` has it while the registry is away.
     """
@@ -50,7 +64,7 @@ class DiscoveryClient:
         self,
         url: str,
         *,
-        token: str | None = None,
+        token: str | RotatingToken | None = None,
         transport: "httpx.AsyncBaseTransport | None" = None,
         now: Callable[[], datetime] = utc_now,
         cache_folder: Path | None = None,
@@ -165,7 +179,9 @@ class DiscoveryClient:
         """The events of one connection, until it ends or breaks off."""
         import httpx
 
-        headers = {"accept": "text/event-stream"} | ({} if last_id is None else {"last-event-id": last_id})
+        token = self._token if self._token is None or isinstance(self._token, str) else self._token.value
+        headers = {"accept": "text/event-stream"} | _proof(token)
+        headers |= {} if last_id is None else {"last-event-id": last_id}
         timeout = httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS, read=SILENCE_SECONDS)
         request = self._client().stream("GET", f"{self.url}/events", headers=headers, timeout=timeout)
         async with AsyncExitStack() as stack:
@@ -194,7 +210,22 @@ class DiscoveryClient:
     async def _exchange(
         self, method: str, path: str, *, content: bytes | None = None, limit: int = LARGEST_ANSWER_BYTES
     ) -> "tuple[Any, httpx.Headers]":
-        headers = {} if content is None else {"content-type": "application/json"}
+        token = self._token
+        if token is None or isinstance(token, str):
+            return await self._exchanged(method, path, token, content, limit)
+        sent = token.value
+        try:
+            return await self._exchanged(method, path, sent, content, limit)
+        except DiscoveryError as error:
+            newer = await token.renewed(sent) if error.status == 401 else None
+            if newer is None:
+                raise
+        return await self._exchanged(method, path, newer, content, limit)
+
+    async def _exchanged(
+        self, method: str, path: str, token: str | None, content: bytes | None, limit: int
+    ) -> "tuple[Any, httpx.Headers]":
+        headers = _proof(token) | ({} if content is None else {"content-type": "application/json"})
         with explained(ANSWER_SECONDS):
             async with (
                 asyncio.timeout(ANSWER_SECONDS),  # over all: a body that drips must not keep us
@@ -216,8 +247,6 @@ class DiscoveryClient:
 
         if self._http is None:
             headers = {"accept": "application/json", "accept-encoding": "identity", "user-agent": "myagent-discovery"}
-            if self._token:
-                headers["authorization"] = f"Bearer {self._token}"
             self._http = httpx.AsyncClient(
                 transport=self._transport,
                 verify=True if self._tls is None else self._tls,
@@ -227,3 +256,7 @@ class DiscoveryClient:
                 trust_env=not is_loopback(self.url),  # a proxy cannot reach this machine's loopback
             )
         return self._http
+
+
+def _proof(token: str | None) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"} if token else {}

@@ -16,7 +16,7 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from discovery.calls import DiscoveryClient
+from discovery.calls import DiscoveryClient, RotatingToken
 from discovery.contract import Registered, Registration, utc_now
 from discovery.endpoint import local_endpoint, own_endpoint
 from discovery.event_stream import RegistryEvent
@@ -35,6 +35,7 @@ __all__ = [
     "RegistrationRefused",
     "RegistrationState",
     "RegistryEvent",
+    "RotatingToken",
     "local_endpoint",
     "own_endpoint",
     "registered",
@@ -67,7 +68,7 @@ async def registered(
     registration: Said,
     *,
     url: str,
-    token: str | None = None,
+    token: str | RotatingToken | None = None,
     heartbeat_seconds: float | None = None,
     ready: str | Callable[[], Awaitable[bool]] | None = None,
     tls: ssl.SSLContext | None = None,
@@ -83,7 +84,7 @@ async def registered(
             change; where it gives None, that heartbeat is left out and the lease runs on. A `boot_id` is added where
             there is none, and `ttl_seconds` follows from the heartbeat.
         url: The registry's address.
-        token: The registry's bearer token.
+        token: The registry's bearer token; one that rotates is renewed once when it is refused.
         heartbeat_seconds: Repeat at about this pace (the registry's word counts); None registers once, for ever.
         ready: A URL of the agent's own that must answer first, or a coroutine function that says whether it would.
         tls: What the registry's certificate is checked against and which one is shown to it, as `client_tls` makes it.

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from agent_runtime.config import ModelConfig, ModelEndpoint
-from agent_runtime.credential import Credential
 from agent_runtime.models.base import Model
-from agent_runtime.secret_book import SecretBook
+from agent_runtime.secret_book import SecretBook, key_of
 
 __all__ = ["Model", "model_for", "preload"]
 
@@ -38,8 +37,7 @@ def _one(config: ModelEndpoint, book: SecretBook | None, *place: str | int) -> M
         from agent_runtime.models.local import BUILT_IN, LocalModel
 
         return LocalModel(config.name or BUILT_IN, parameters=config.parameters, timeout_seconds=config.timeout_seconds)
-    plain = config.api_key.get_secret_value() if config.api_key else None
-    key = book.credential(("model", *place, "api_key"), plain) if book else Credential(plain)
+    key = key_of(book, ("model", *place, "api_key"), config.api_key)
     if config.provider == "azure_openai":
         from agent_runtime.models.azure_deployment import AzureDeployment
 

@@ -14,7 +14,7 @@ from agent_runtime.config import (
 )
 from agent_runtime.credential import Credential
 from agent_runtime.errors import StartError
-from agent_runtime.secret_book import SecretBook
+from agent_runtime.secret_book import SecretBook, key_of
 from agent_runtime.tools.base import Tool, Toolset
 from agent_runtime.tools.vector_index import VectorIndex
 
@@ -37,9 +37,10 @@ def tool_for(
     if isinstance(entry, RemoteAgentToolConfig):
         from agent_runtime.tools.remote_agent import RemoteAgent
 
-        plain = entry.api_key.get_secret_value() if entry.api_key else None
-        key = book.credential(("tools", index, "api_key"), plain) if book else Credential(plain)
-        return RemoteAgent(entry, config.discovery if config else DiscoveryConfig(), folder, key)
+        discovery = config.discovery if config else DiscoveryConfig()
+        key = key_of(book, ("tools", index, "api_key"), entry.api_key)
+        token = key_of(book, ("discovery", "token"), discovery.token)
+        return RemoteAgent(entry, discovery, folder, key=key, token=token)
     if isinstance(entry, ContextToolConfig):
         from agent_runtime.tools.vector_context import VectorContext
 

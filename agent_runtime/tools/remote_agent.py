@@ -57,11 +57,19 @@ class RemoteAgent:
     """One agent of the registry."""
 
     def __init__(
-        self, config: RemoteAgentToolConfig, discovery: DiscoveryConfig, folder: Path, key: Credential[str | None]
+        self,
+        config: RemoteAgentToolConfig,
+        discovery: DiscoveryConfig,
+        folder: Path,
+        *,
+        key: Credential[str | None],
+        token: Credential[str | None],
     ) -> None:
+        """`key` is for the other agent, `token` for the registry."""
         self._config = config
         self._folder = folder
         self._key = key
+        self._token = token
         self._discovery = discovery
         self._stack = AsyncExitStack()
         self._registry: DiscoveryClient
@@ -86,9 +94,8 @@ class RemoteAgent:
             module = await asyncio.to_thread(importlib.import_module, "agent_runtime.tools.a2a_call")
         except ModuleNotFoundError as error:
             raise StartError("`agent:` in tools needs an extra: pip install 'myagent[a2a]'") from error
-        token = self._discovery.token.get_secret_value() if self._discovery.token else None
         tls = await registry_tls(self._discovery, self._folder)
-        registry = DiscoveryClient(self._discovery.url, token=token, tls=tls)
+        registry = DiscoveryClient(self._discovery.url, token=self._token, tls=tls)
         self._registry = await self._stack.enter_async_context(registry)
         self._caller = await self._stack.enter_async_context(module.A2ACaller(self._key, tls))
         with suppress(ToolError):  # the other agent may be started later; only its description is missed until then

@@ -4,8 +4,8 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,40 @@ async def test_an_agent_registers_with_its_token_and_takes_itself_out_with_it(tm
             async with announced(tmp_path, discovery, environment={"REGISTRY_TOKEN": "t0ps3cret"}):
                 assert await eventually(names) == ["helper"]
             assert await names() == []
+
+
+async def test_a_token_that_was_rotated_is_fetched_again_and_the_agent_stays_listed(tmp_path: Path) -> None:
+    secrets, port = tmp_path / "secrets.yaml", free_port()
+
+    def hold(token: str) -> None:
+        secrets.write_text(f"token: {token}\n")
+        secrets.chmod(0o600)
+
+    @asynccontextmanager
+    async def asking_for(token: str) -> AsyncGenerator[Callable[[], Awaitable[list[Any]]]]:
+        tokens = read_tokens(f"register:{token},read:reader")
+        headers = {"authorization": "Bearer reader"}
+        async with (
+            serve(create_registry(Settings(database_url="memory://", tokens=tokens)), port=port) as url,
+            httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=5) as reader,
+        ):
+
+            async def entries() -> list[Any]:
+                return (await reader.get("/agents")).json()
+
+            yield entries
+
+    hold("first-token")
+    discovery = {"url": f"http://127.0.0.1:{port}", "token": "${secret:token}", "heartbeat_seconds": HEARTBEAT}
+    async with asyncio.timeout(20), AsyncExitStack() as stack:
+        async with asking_for("first-token") as entries:
+            await stack.enter_async_context(
+                announced(tmp_path, discovery, environment={"MYAGENT_SECRETS": f"yaml:{secrets}"})
+            )
+            await eventually(entries)
+        hold("second-token")
+        async with asking_for("second-token") as entries:
+            assert [entry["name"] for entry in await eventually(entries)] == ["helper"]
 
 
 async def test_an_agent_without_the_right_token_is_told_once_and_answers_all_the_same(
