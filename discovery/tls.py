@@ -3,10 +3,13 @@
 Every function reads files, and so belongs into a thread once an event loop runs.
 """
 
+import logging
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 CERTIFICATE, KEY = "-----BEGIN CERTIFICATE-----", "PRIVATE KEY-----"
 
@@ -30,21 +33,60 @@ class ServerTls:
         Raises:
             TlsError: saying which file, and what is the matter with it.
         """
+        self.context()
+
+    def context(self) -> ssl.SSLContext:
+        """The files as they are now.
+
+        Raises:
+            TlsError: as `check` does.
+        """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         _load_pair(context, self.certificate, self.key, self.key_password)
         if self.client_ca is not None:
             _load_authorities(context, self.client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
 
     @property
     def options(self) -> dict[str, Any]:
-        """The same for uvicorn."""
-        return {
-            "ssl_certfile": str(self.certificate),
-            "ssl_keyfile": str(self.key),
-            "ssl_keyfile_password": self.key_password,
-            "ssl_ca_certs": str(self.client_ca) if self.client_ca else None,
-            "ssl_cert_reqs": ssl.CERT_REQUIRED if self.client_ca else ssl.CERT_NONE,
-        }
+        """The same for uvicorn; a certificate that is renewed is shown from the next handshake on."""
+        return {"ssl_context_factory": self._renewed}
+
+    def _renewed(self, *_: object) -> ssl.SSLContext:
+        return _Renewed(self).context
+
+
+class _Renewed:
+    """The context of a server, which looks at every handshake whether its certificate was renewed."""
+
+    def __init__(self, tls: ServerTls) -> None:
+        self._tls = tls
+        self._seen = self._signature()
+        self.context = self._latest = tls.context()
+        self.context.sni_callback = self._look  # called for clients that name no server, too
+
+    def _look(self, handshake: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        # On the event loop: two looks at a file's time, and once in its life the reading of a page of text.
+        if (now := self._signature()) != self._seen:
+            self._seen = now
+            try:
+                self._latest = self._tls.context()
+                logger.info("%s was renewed, and is shown from now on", self._tls.certificate)
+            except TlsError as error:  # half written, perhaps: the rest of it is seen at the next handshake
+                logger.error("the certificate before it is shown on: %s", error)
+        handshake.context = self._latest
+
+    def _signature(self) -> tuple[tuple[int, int] | None, ...]:
+        return tuple(_times(file) for file in (self._tls.certificate, self._tls.key))
+
+
+def _times(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino
 
 
 def client_tls(

@@ -1,6 +1,7 @@
 """https at the registry's door: which certificates open it, and what is said of files that cannot."""
 
 import asyncio
+import socket
 import ssl
 from pathlib import Path
 
@@ -46,6 +47,35 @@ def test_the_command_answers_over_https_and_nobody_without_its_authority_believe
                 pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"),
             ):
                 http.get(f"{url}/agents")
+
+
+def test_a_renewed_certificate_is_shown_without_a_restart_and_half_a_one_is_not(
+    ours: Authority, tmp_path: Path
+) -> None:
+    pair = ours.issue()
+    flags = ("--tls-certificate", pair.certificate, "--tls-key", pair.key, "--database-url", "memory://")
+    with running(tmp_path, *flags) as (_, url):
+
+        def shown() -> bytes | None:
+            place = ("127.0.0.1", int(url.rpartition(":")[2]))
+            with (
+                socket.create_connection(place) as wire,
+                ours.client().wrap_socket(wire, server_hostname=place[0]) as tls,
+            ):
+                return tls.getpeercert(binary_form=True)
+
+        first = shown()
+        assert shown() == first
+        key = Path(pair.key).read_text()
+        ours.issue()
+        Path(pair.key).write_text(key)  # of the certificate before
+        assert shown() == first
+        ours.issue()
+        second = shown()
+        assert second is not None
+        assert second != first
+        with httpx.Client(verify=ours.client(), trust_env=False) as http:
+            assert http.get(f"{url}/agents").json() == []
 
 
 def test_the_files_may_be_named_by_variables_and_a_client_certificate_be_asked_for(
