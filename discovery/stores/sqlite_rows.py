@@ -1,6 +1,5 @@
 """The statements of the SQLite store: columns in and out of an open transaction."""
 
-import asyncio
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,8 +7,6 @@ from datetime import datetime
 from functools import cache
 from hashlib import blake2b
 from typing import Any
-
-import aiosqlite
 
 from discovery.leases import Record
 from discovery.search import WEIGHTS, indexed
@@ -26,6 +23,8 @@ from discovery.stores.rows import (
 )
 from discovery.table import Change, Key
 
+Statement = tuple[str, Sequence[Any]]
+
 TIMES = ("last_seen", "since", "registered_at", "at")
 _CHANGING = ", ".join(f"{one} = excluded.{one}" for one in AGENT_COLUMNS if one not in {"name", "instance_id"})
 _PUT = (
@@ -37,21 +36,20 @@ _INDEX = f"INSERT INTO agents_search (rowid, agent, {', '.join(WEIGHTS)}) VALUES
 _DROP = "DELETE FROM agents WHERE (name, instance_id) IN (VALUES {})"
 _UNINDEX = "DELETE FROM agents_search WHERE rowid IN (VALUES {})"
 # A file that may not be written gives its lock all the same: this is what it refuses.
-TOUCH = "UPDATE counters SET value = value WHERE name = 'revision'"
+TOUCH: Statement = ("UPDATE counters SET value = value WHERE name = 'revision'", ())
 MOST_ROWS = 32  # in one statement: SQLite has always taken 999 values
 
-Statement = tuple[str, Sequence[Any]]
+
+def execute(connection: sqlite3.Connection, statements: Iterable[Statement]) -> None:
+    """Execute in order."""
+    for sql, values in statements:
+        connection.execute(sql, values)
 
 
-async def execute(connection: aiosqlite.Connection, statements: Iterable[Statement]) -> None:
-    """Execute in order, without coming back to the event loop in between: it may be busy each time."""
-    await asyncio.gather(*(connection.execute(sql, values) for sql, values in statements))
-
-
-async def state(connection: aiosqlite.Connection) -> tuple[int, str]:
+def state(connection: sqlite3.Connection) -> tuple[int, str]:
     """The revision, and the lineage."""
     query = "SELECT value, id FROM counters, lineage WHERE counters.name = 'revision'"
-    ((revision, lineage),) = await connection.execute_fetchall(query)
+    ((revision, lineage),) = connection.execute(query)
     return int(revision), str(lineage)
 
 
@@ -60,13 +58,13 @@ def revised(revision: int) -> Statement:
     return "UPDATE counters SET value = ? WHERE name = 'revision'", (revision,)
 
 
-async def changes(connection: aiosqlite.Connection, revision: int) -> list[Change]:
+def changes(connection: sqlite3.Connection, revision: int) -> list[Change]:
     """See `Store.since`."""
-    found = await connection.execute_fetchall("SELECT * FROM history WHERE revision > ? ORDER BY revision", (revision,))
+    found = connection.execute("SELECT * FROM history WHERE revision > ? ORDER BY revision", (revision,))
     result: list[Change] = []
     for row in found:
         key: Key = (row["name"], row["instance_id"])
-        rows = await connection.execute_fetchall("SELECT * FROM agents WHERE name = ? AND instance_id = ?", key)
+        rows = connection.execute("SELECT * FROM agents WHERE name = ? AND instance_id = ?", key)
         result.append(change_of(timed(row), next((record(one) for one in rows), None)))
     return result
 
