@@ -7,6 +7,7 @@ way round; only a `Registration` is held to limits, because a registry has to ke
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Annotated, Any, Literal, Self, cast
 from urllib.parse import urlsplit
@@ -34,6 +35,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+@lru_cache(maxsize=256)  # every request asks it of the same few
 def is_loopback(address: str) -> bool:
     """Whether a URL or host reaches only its own machine. Names are not looked up: only `localhost` counts."""
     try:
