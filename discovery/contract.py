@@ -50,6 +50,10 @@ class _Wire(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
+    def __eq__(self, other: object) -> bool:
+        # Every registration is compared. A model here is its fields: nothing private, nothing extra, no generics.
+        return type(self) is type(other) and vars(self) == vars(other)
+
 
 class ToolInfo(_Wire):
     """A tool as a reader of the list sees it; `input_schema` is JSON Schema."""

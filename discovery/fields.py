@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -12,7 +13,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def _printable(text: str) -> str:
-    if _CONTROL.search(text):
+    if not text.isprintable() and _CONTROL.search(text):  # the quick look is enough for most
         raise PydanticCustomError("control_character", "must not hold control characters")
     return text
 
@@ -29,6 +30,7 @@ def _path_segment(text: str) -> str:
     return text
 
 
+@lru_cache(maxsize=4096)  # a fleet says the same addresses again and again
 def _web_address(text: str) -> str:
     try:
         parts = urlsplit(text)
@@ -59,6 +61,8 @@ def _name_or_object(item: Any) -> str | None:
 
 def _in_utc(moment: datetime) -> datetime:
     """Aware, always; a registry that leaves the zone out means UTC."""
+    if moment.tzinfo is UTC:
+        return moment
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 

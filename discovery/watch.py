@@ -125,8 +125,8 @@ class Watch:
         return False
 
     def _wake(self) -> None:
-        news, self._news = self._news, asyncio.Event()
-        news.set()
+        self._news.set()
+        self._news.clear()  # who waits now goes on; who comes later waits for what is next
 
 
 def _frame(lineage: str, revision: int, kind: str, data: str) -> bytes:

@@ -36,9 +36,10 @@ logger = logging.getLogger(__name__)
 def agent_row(record: Record) -> dict[str, Any]:
     """A record as columns; times are aware datetimes, nested values JSON text."""
     said = record.registration
+    fields = said.__dict__
     return {
-        **{column: getattr(said, column) for column in _PLAIN_COLUMNS},
-        **{column: _json(getattr(said, column)) for column in JSON_COLUMNS},
+        **{column: fields[column] for column in _PLAIN_COLUMNS},
+        **{column: _json(fields[column]) for column in JSON_COLUMNS},
         "status": record.status,
         "status_reason": record.reason,
         "reported_status": said.status,
@@ -107,9 +108,8 @@ def history_entry(change: Change) -> HistoryEntry | None:
 
 def history_row(name: str, entry: HistoryEntry) -> dict[str, Any]:
     """An entry as columns."""
-    row = entry.model_dump()
-    row |= {"name": name, "fields": _json(entry.fields), "tools": entry.tools and entry.tools.model_dump_json()}
-    return row
+    tools = entry.tools and entry.tools.model_dump_json()
+    return {**entry.__dict__, "name": name, "fields": _json(entry.fields), "tools": tools}
 
 
 def guard_row(change: Change) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import cache
 from hashlib import blake2b
+from operator import itemgetter
 from typing import Any
 
 from discovery.leases import Record
@@ -132,8 +133,9 @@ def timed(row: sqlite3.Row) -> dict[str, Any]:
     return columns | {one: datetime.fromisoformat(columns[one]) for one in TIMES if one in columns}
 
 
-def _values(row: dict[str, Any], columns: Sequence[str]) -> list[Any]:
-    return [row[one].isoformat() if one in TIMES else row[one] for one in columns]
+def _values(row: dict[str, Any], columns: Sequence[str]) -> Sequence[Any]:
+    written = row | {one: row[one].isoformat() for one in TIMES if one in row}
+    return itemgetter(*columns)(written)
 
 
 def _rowid(key: Key) -> int:
