@@ -47,12 +47,13 @@ def register(draft: Draft, registration: Registration, caller: str | None) -> tu
         return refusal
     status, reason = reported(registration)
     if known is None:
-        fresh = Record(registration, 0, now, now, now, status, reason, now, caller)
+        fresh = Record(registration, draft.next, now, now, now, status, reason, now, caller)
         return draft.put("registered", fresh), True, True
     fields = _changed_fields(known.registration, registration)
     fresh = replace(
         known,
         registration=registration,
+        revision=draft.next,
         last_seen=now,
         believed_from=now,
         reason=reason,

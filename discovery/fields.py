@@ -12,6 +12,11 @@ from pydantic_core import PydanticCustomError
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
+def empty(kind: type[list[Any] | dict[str, Any]] = list, *, max_length: int | None = None) -> Any:
+    """A field that is empty where it was left out. Made each time: a default is copied, which takes much longer."""
+    return Field(default_factory=kind, max_length=max_length, json_schema_extra={"default": kind()})
+
+
 def _printable(text: str) -> str:
     if not text.isprintable() and _CONTROL.search(text):  # the quick look is enough for most
         raise PydanticCustomError("control_character", "must not hold control characters")

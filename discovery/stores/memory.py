@@ -11,7 +11,7 @@ from discovery.contract import utc_now
 from discovery.history import HistoryEntry
 from discovery.leases import Record
 from discovery.search import Found, ranked
-from discovery.stores.base import Line, Sighting, Snapshot, StoreError
+from discovery.stores.base import Line, Sighting, Snapshot, StoreError, is_before
 from discovery.stores.rows import history_entry
 from discovery.table import GUARD, Change, Key
 
@@ -36,6 +36,13 @@ class MemoryStore:
     async def load(self) -> Snapshot:
         """See `Store`."""
         return Snapshot(list(self._records.values()), self.revision, self.lineage)
+
+    async def add(self, changes: Sequence[Change], lineage: str) -> bool:
+        """See `Store`."""
+        async with self.writing() as writing:
+            if follows := is_before(changes, lineage, writing):
+                await writing.append(changes)
+        return follows
 
     @asynccontextmanager
     async def writing(self) -> AsyncGenerator["MemoryStore"]:

@@ -13,7 +13,7 @@ from discovery.contract import utc_now
 from discovery.history import HistoryEntry
 from discovery.leases import Record
 from discovery.search import WEIGHTS, Found
-from discovery.stores.base import Line, Sighting, Snapshot, StoreError
+from discovery.stores.base import Line, Sighting, Snapshot, StoreError, is_before
 from discovery.stores.rows import entry_of
 from discovery.stores.sqlite_schema import prepare
 from discovery.table import Change
@@ -42,6 +42,17 @@ class SqliteStore:
     async def load(self) -> Snapshot:
         """See `Store`. A row that no longer makes sense (someone edited the file) is logged and left out."""
         return await self._alone(lambda begun: Snapshot(begun.records(), begun.revision, begun.lineage))
+
+    async def add(self, changes: Sequence[Change], lineage: str) -> bool:
+        """See `Store`. One piece of work for the thread: it waits for the interpreter as seldom as can be."""
+        statements = rows.appended(changes)
+
+        def work(begun: SqliteWriting) -> bool:
+            if follows := is_before(changes, lineage, begun):
+                rows.execute(begun.connection, statements)
+            return follows
+
+        return await self._alone(work)
 
     @asynccontextmanager
     async def writing(self) -> AsyncGenerator["SqliteWriting"]:
@@ -186,7 +197,7 @@ class SqliteWriting:
 
     async def append(self, changes: Sequence[Change]) -> None:
         """See `Writing`."""
-        self._statements += [*rows.changed(changes), rows.revised(changes[-1].revision)]
+        self._statements += rows.appended(changes)
 
     async def refill(self, records: Iterable[Record], revision: int, lineage: str) -> None:
         """See `Writing`."""

@@ -70,8 +70,12 @@ def changes(connection: sqlite3.Connection, revision: int) -> list[Change]:
     return result
 
 
-def changed(changes: Sequence[Change]) -> Iterator[Statement]:
-    """What writes changes into the table, the history and the index."""
+def appended(changes: Sequence[Change]) -> list[Statement]:
+    """What writes changes into the table, the history and the index, and makes `state` answer the last of them."""
+    return [*_changed(changes), revised(changes[-1].revision)]
+
+
+def _changed(changes: Sequence[Change]) -> Iterator[Statement]:
     work = work_of(changes)
     yield from _with(_LOG, [_values(row, HISTORY_COLUMNS) for row in work.history])
     yield from _with(_DROP, work.gone)
