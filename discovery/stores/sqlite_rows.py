@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import cache
 from hashlib import blake2b
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -104,16 +105,10 @@ def indexing(records: Iterable[Record]) -> Iterator[Statement]:
 
 
 def _with(statement: str, rows: Sequence[Sequence[Any]]) -> Iterator[Statement]:
-    """One statement for many rows: a step for each would wait each time until the interpreter is free.
-
-    Their numbers are powers of two, so that there are few statements to prepare.
-    """
-    begun = 0
-    while begun < len(rows):
-        count = min(MOST_ROWS, 1 << ((len(rows) - begun).bit_length() - 1))
-        some = rows[begun : begun + count]
-        yield _written(statement, count, len(some[0])), [value for row in some for value in row]
-        begun += count
+    """One statement for many rows: a step for each would wait each time until the interpreter is free."""
+    for begun in range(0, len(rows), MOST_ROWS):
+        some = rows[begun : begun + MOST_ROWS]
+        yield _written(statement, len(some), len(some[0])), list(chain.from_iterable(some))
 
 
 @cache
