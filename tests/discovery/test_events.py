@@ -1,6 +1,7 @@
 """`GET /events` and the history over a real socket."""
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
@@ -9,7 +10,9 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.types import Message
 
+import discovery.events as events_module
 import discovery.watch as watch_module
 from discovery.history import AgentEvent
 from tests.discovery.conftest import MINIMAL, Clock, RunRegistry, eventually
@@ -173,6 +176,37 @@ async def test_a_reader_that_does_not_read_is_let_go_and_delays_nobody(
 
         assert await eventually(is_dropped, 10)
         writer.close()
+
+
+async def test_a_reader_whose_connection_stays_full_is_let_go(
+    registry: RunRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events_module, "SLOWEST_SECONDS", 0.05)
+    async with registry() as http:
+        reader, writer = await asyncio.open_connection("127.0.0.1", http.base_url.port)
+        writer.write(b"GET /events HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        turns = itertools.count()
+
+        async def is_let_go() -> bool:
+            bulk = {"description": "x" * 8000, "metadata": {"x": "y" * 15_000}, "version": str(next(turns))}
+            await http.post("/register", json=MINIMAL | bulk)
+            return "discovery_event_readers 0.0" in (await http.get("/metrics")).text
+
+        assert await eventually(is_let_go, 20)
+        writer.close()
+
+
+async def test_what_fails_while_events_are_sent_reaches_the_server_and_its_log() -> None:
+    async def stays() -> Message:
+        return await asyncio.get_running_loop().create_future()
+
+    async def fails(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await events_module.EventStream(watch_module.Watch(), None)({}, stays, fails)
 
 
 async def test_history_is_newest_first_with_what_changed_and_outlives_the_agent(registry: RunRegistry) -> None:
