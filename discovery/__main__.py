@@ -88,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         create_app(settings),
         log_config=None,
         access_log=False,
+        server_header=False,
         lifespan="on",
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,  # an open stream would otherwise keep the process for ever
         **bounded_heads(),
