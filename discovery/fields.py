@@ -1,6 +1,7 @@
 """What a single value on the wire may look like: a name, an address, a moment. Knows of no message."""
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Any
@@ -56,6 +57,16 @@ def provider_and_name(value: Any) -> Any:
         return value
     provider, slash, name = value.partition("/")
     return {"provider": provider, "name": name} if slash else {"name": value}
+
+
+def readable_by(read: Callable[[str], object]) -> AfterValidator:
+    """A text that is kept as it is, if this can read it; what it raises says what is wrong."""
+
+    def read_it(text: str) -> str:
+        read(text)
+        return text
+
+    return AfterValidator(read_it)
 
 
 def _name_or_object(item: Any) -> str | None:

@@ -81,6 +81,14 @@ def is_before(changes: Sequence[Change], lineage: str, writing: Writing) -> bool
     return (writing.lineage, writing.revision) == (lineage, changes[0].revision - 1)
 
 
+async def added(store: "Store", changes: Sequence[Change], lineage: str) -> bool:
+    """`Store.add` for a store that needs nothing but its `writing` for it."""
+    async with store.writing() as writing:
+        if follows := is_before(changes, lineage, writing):
+            await writing.append(changes)
+    return follows
+
+
 class Store(Protocol):
     """One table of records by (name, instance_id), its history, and a counter of its changes."""
 

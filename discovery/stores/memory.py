@@ -11,7 +11,7 @@ from discovery.contract import utc_now
 from discovery.history import HistoryEntry
 from discovery.leases import Record
 from discovery.search import Found, ranked
-from discovery.stores.base import Line, Sighting, Snapshot, StoreError, is_before
+from discovery.stores.base import Line, Sighting, Snapshot, StoreError, added
 from discovery.stores.rows import history_entry
 from discovery.table import GUARD, Change, Key
 
@@ -39,10 +39,7 @@ class MemoryStore:
 
     async def add(self, changes: Sequence[Change], lineage: str) -> bool:
         """See `Store`."""
-        async with self.writing() as writing:
-            if follows := is_before(changes, lineage, writing):
-                await writing.append(changes)
-        return follows
+        return await added(self, changes, lineage)
 
     @asynccontextmanager
     async def writing(self) -> AsyncGenerator["MemoryStore"]:

@@ -14,7 +14,7 @@ from discovery.contract import utc_now
 from discovery.history import HistoryEntry
 from discovery.leases import Record
 from discovery.search import Found
-from discovery.stores.base import Line, Sighting, Snapshot, StoreError, is_before
+from discovery.stores.base import Line, Sighting, Snapshot, StoreError, added
 from discovery.stores.rows import entry_of, history_row, record_of, work_of
 from discovery.table import Change
 
@@ -53,10 +53,7 @@ class PostgresStore:
 
     async def add(self, changes: Sequence[Change], lineage: str) -> bool:
         """See `Store`."""
-        async with self.writing() as writing:
-            if follows := is_before(changes, lineage, writing):
-                await writing.append(changes)
-        return follows
+        return await added(self, changes, lineage)
 
     @asynccontextmanager
     async def writing(self) -> AsyncGenerator["PostgresWriting"]:
