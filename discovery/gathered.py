@@ -28,5 +28,5 @@ class Gathered:
 
     def _send(self) -> None:
         pieces, self._pieces = self._pieces, []
-        if pieces:
+        if pieces and not self._transport.is_closing():  # or whom it was for has gone
             self._transport.writelines(pieces)
