@@ -76,7 +76,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(*(f"myagent-discovery: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
         return 2
     logging.basicConfig(level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("aiosqlite").setLevel(logging.WARNING)  # it would log every statement with its values
     if arguments.log_level != "debug":
         for chatty in ("uvicorn", "httpx", "mcp"):  # a line for every request, of the probe and of find_agent too
             logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -89,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         create_app(settings),
         log_config=None,
         access_log=False,
+        server_header=False,
         lifespan="on",
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,  # an open stream would otherwise keep the process for ever
         **bounded_heads(),

@@ -174,7 +174,8 @@ async def health(table: Table, settings: Config) -> dict[str, Any]:
 
 async def _hits(table: Registry, texts: list[str]) -> list[Hit]:
     """What any of the texts finds, each agent once."""
-    found = [hit for text in texts for hit in await table.search(wanted(text), every=True, limit=table.revision + 1)]
+    most = len(table.records)
+    found = [hit for text in texts for hit in await table.search(wanted(text), every=True, limit=most)]
     return list({hit.agent.name: hit for hit in found}.values())
 
 

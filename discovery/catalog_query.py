@@ -13,6 +13,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from discovery.catalog import Entry
+from discovery.fields import readable_by
 
 LARGEST_PAGE = 100
 _CLAUSE = re.compile(r"""\s*(\w+)\s*([=>])\s*(?:'([^']*)'|"([^"]*)"|([^\s'"]+))\s*(?:(AND)\b|$)""", re.IGNORECASE)
@@ -49,22 +50,7 @@ def _paths(chosen: dict[str, Any]) -> dict[str, Any]:
     return chosen
 
 
-def _token(token: str) -> str:
-    _place(token)
-    return token
-
-
-def _expression(text: str) -> str:
-    _clauses(text)
-    return text
-
-
-def _ordering(text: str) -> str:
-    _order(text)
-    return text
-
-
-PageToken = Annotated[str, Field(max_length=1024), AfterValidator(_token)]
+PageToken = Annotated[str, Field(max_length=1024), readable_by(lambda text: _place(text))]
 Values = Annotated[list[str], Field(max_length=64)]
 
 
@@ -95,12 +81,12 @@ class SearchRequest(_Asked):
 class BrowseQuery(_Asked):
     """The query of `GET /ard/agents`."""
 
-    filter: Annotated[str, Field(max_length=2000), AfterValidator(_expression)] | None = Field(
+    filter: Annotated[str, Field(max_length=2000), readable_by(lambda text: _clauses(text))] | None = Field(
         None,
         description="Like type = 'application/a2a-agent-card+json' AND createdAfter > '2026-01-01'; also displayName, "
         "a part of it in any case, and publisherId. Values with commas between are alternatives",
     )
-    order_by: Annotated[str, Field(max_length=64), AfterValidator(_ordering)] = Field(
+    order_by: Annotated[str, Field(max_length=64), readable_by(lambda text: _order(text))] = Field(
         "displayName", description="displayName, identifier, type, version or createdAt; with DESC the other way round"
     )
     page_size: int = Field(20, ge=1, le=LARGEST_PAGE)

@@ -7,14 +7,15 @@ way round; only a `Registration` is held to limits, because a registry has to ke
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Annotated, Any, Literal, Self, cast
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, Tag, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, from_json, to_json
 
-from discovery.fields import NAME_OR_OBJECT, Identity, Line, Moment, Name, Prose, WebAddress, provider_and_name
+from discovery.fields import NAME_OR_OBJECT, Identity, Line, Moment, Name, Prose, WebAddress, empty, provider_and_name
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_METADATA_BYTES = 16 * 1024
@@ -34,6 +35,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+@lru_cache(maxsize=256)  # every request asks it of the same few
 def is_loopback(address: str) -> bool:
     """Whether a URL or host reaches only its own machine. Names are not looked up: only `localhost` counts."""
     try:
@@ -47,6 +49,10 @@ class _Wire(BaseModel):
     """Frozen, deaf to fields that a later version may add, and silent about values in its errors."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    def __eq__(self, other: object) -> bool:
+        # Every registration is compared. A model here is its fields: nothing private, nothing extra, no generics.
+        return type(self) is type(other) and vars(self) == vars(other)
 
 
 class ToolInfo(_Wire):
@@ -108,16 +114,16 @@ class Registration(_Wire):
     boot_id: Identity | None = None
     ttl_seconds: float | None = Field(default=None, gt=0, le=7 * 86_400, allow_inf_nan=False)
     status: ReportedStatus = "up"
-    checks: list[Check] = Field(default=[], max_length=64)
+    checks: list[Check] = empty(max_length=64)
     description: Prose | None = None
     owner: Line | None = None
-    tags: list[Line] = Field(default=[], max_length=MAX_TAGS)
-    skills: list[SkillItem] = Field(default=[], max_length=256)
-    protocols: list[Line] = Field(default=[], max_length=32)
+    tags: list[Line] = empty(max_length=MAX_TAGS)
+    skills: list[SkillItem] = empty(max_length=256)
+    protocols: list[Line] = empty(max_length=32)
     links: Links | None = None
     model: Annotated[ModelInfo, BeforeValidator(provider_and_name)] | None = None
     config_fingerprint: Line | None = None
-    metadata: dict[str, JsonValue] = {}
+    metadata: dict[str, JsonValue] = empty(dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -137,17 +143,12 @@ class Registration(_Wire):
     def _can_be_kept(self) -> Self:
         schemas = [tool.input_schema for tool in self.tools if isinstance(tool, ToolInfo) and tool.input_schema]
         try:
-            size = len(_plain_json(self.metadata).encode()) if self.metadata else 0
-            _plain_json(schemas).encode()
-        except (ValueError, RecursionError):  # NaN, half a surrogate pair, absurd depth: no reader could parse it
+            from_json(to_json([self.metadata, schemas]), allow_inf_nan=False)
+        except ValueError:  # NaN, half a surrogate pair, absurd depth: no reader could parse it
             raise PydanticCustomError("not_json", "metadata and input_schema must be plain JSON") from None
-        if size > MAX_METADATA_BYTES:
+        if self.metadata and len(json.dumps(self.metadata, ensure_ascii=False).encode()) > MAX_METADATA_BYTES:
             raise PydanticCustomError("metadata_too_large", "metadata must be at most 16 KiB as JSON")
         return self
-
-
-# Twice for every registration: a call of json.dumps would make this anew each time.
-_plain_json = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
 
 
 def _keys_within(value: Any) -> Iterator[Any]:

@@ -19,7 +19,7 @@ class Superseded(Exception):
 
 def superseded(known: Record | None, registration: Registration, now: datetime) -> Superseded | None:
     """Whether a newer process holds the entry, and is alive: then the older one must not take it back."""
-    if known is None or known.lease is None or now >= known.believed_from + known.lease:
+    if known is None or not known.earlier or known.lease is None or now >= known.believed_from + known.lease:
         return None
     if registration.boot_id not in {other.boot_id for other in known.earlier}:
         return None
@@ -47,12 +47,13 @@ def register(draft: Draft, registration: Registration, caller: str | None) -> tu
         return refusal
     status, reason = reported(registration)
     if known is None:
-        fresh = Record(registration, 0, now, now, now, status, reason, now, caller)
+        fresh = Record(registration, draft.next, now, now, now, status, reason, now, caller)
         return draft.put("registered", fresh), True, True
     fields = _changed_fields(known.registration, registration)
     fresh = replace(
         known,
         registration=registration,
+        revision=draft.next,
         last_seen=now,
         believed_from=now,
         reason=reason,
@@ -125,7 +126,8 @@ def _rival(draft: Draft, known: Record, registration: Registration) -> None:
 
 
 def _changed_fields(before: Registration, after: Registration) -> tuple[str, ...]:
-    return tuple(name for name in _FIELDS if getattr(before, name) != getattr(after, name))
+    then, now = before.__dict__, after.__dict__
+    return tuple(name for name in _FIELDS if then[name] != now[name])
 
 
 def _earlier(known: Record, registration: Registration, draft: Draft) -> tuple[Conflict, ...]:

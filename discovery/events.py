@@ -34,17 +34,22 @@ class EventStream(Response):
         sending = asyncio.ensure_future(self._send(send))
         leaving = asyncio.ensure_future(_left(receive))
         try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in (sending, leaving):
                 task.cancel()
             await asyncio.wait({sending, leaving})
+        for task in done:
+            task.result()  # what went wrong is for the log
 
     async def _send(self, send: Send) -> None:
         async with aclosing(self._watch.follow(self._last_event_id, utc_now())) as pieces:
             async for piece in pieces:
-                async with asyncio.timeout(SLOWEST_SECONDS):
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                try:
+                    async with asyncio.timeout(SLOWEST_SECONDS):
+                        await send({"type": "http.response.body", "body": piece, "more_body": True})
+                except TimeoutError:
+                    return  # an end would wait for this reader as well: the server closes what has none
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

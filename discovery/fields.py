@@ -1,7 +1,9 @@
 """What a single value on the wire may look like: a name, an address, a moment. Knows of no message."""
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -11,8 +13,13 @@ from pydantic_core import PydanticCustomError
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
+def empty(kind: type[list[Any] | dict[str, Any]] = list, *, max_length: int | None = None) -> Any:
+    """A field that is empty where it was left out. Made each time: a default is copied, which takes much longer."""
+    return Field(default_factory=kind, max_length=max_length, json_schema_extra={"default": kind()})
+
+
 def _printable(text: str) -> str:
-    if _CONTROL.search(text):
+    if not text.isprintable() and _CONTROL.search(text):  # the quick look is enough for most
         raise PydanticCustomError("control_character", "must not hold control characters")
     return text
 
@@ -29,6 +36,7 @@ def _path_segment(text: str) -> str:
     return text
 
 
+@lru_cache(maxsize=4096)  # a fleet says the same addresses again and again
 def _web_address(text: str) -> str:
     try:
         parts = urlsplit(text)
@@ -51,6 +59,16 @@ def provider_and_name(value: Any) -> Any:
     return {"provider": provider, "name": name} if slash else {"name": value}
 
 
+def readable_by(read: Callable[[str], object]) -> AfterValidator:
+    """A text that is kept as it is, if this can read it; what it raises says what is wrong."""
+
+    def read_it(text: str) -> str:
+        read(text)
+        return text
+
+    return AfterValidator(read_it)
+
+
 def _name_or_object(item: Any) -> str | None:
     if isinstance(item, str):
         return "name"
@@ -59,6 +77,8 @@ def _name_or_object(item: Any) -> str | None:
 
 def _in_utc(moment: datetime) -> datetime:
     """Aware, always; a registry that leaves the zone out means UTC."""
+    if moment.tzinfo is UTC:
+        return moment
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 

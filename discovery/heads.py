@@ -7,6 +7,8 @@ never refuse one that does not end.
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from discovery.gathered import Gathered
+
 if TYPE_CHECKING or find_spec("httptools"):
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as Protocol
 else:  # Windows: a parser that has a limit of its own
@@ -34,6 +36,9 @@ class _Counting(Protocol):
         self._steps = 0  # that the parser has made
         self._parsed = 0  # bytes of this head
         self._waiting = 0  # bytes behind them, of a line that has not ended
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(Gathered(transport))  # pyright: ignore[reportArgumentType]
 
     def data_received(self, data: bytes) -> None:
         steps = self._steps

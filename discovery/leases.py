@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from math import ceil
 from typing import Literal
 
@@ -59,8 +60,12 @@ class Record:
     @property
     def lease(self) -> timedelta | None:
         """How long it is believed without a word; None for ever."""
-        ttl = self.registration.ttl_seconds
-        return None if ttl is None else timedelta(seconds=ttl)
+        return _lease(self.registration.ttl_seconds)
+
+
+@lru_cache(maxsize=1024)  # asked for several times at every heartbeat
+def _lease(ttl_seconds: float | None) -> timedelta | None:
+    return None if ttl_seconds is None else timedelta(seconds=ttl_seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from pydantic import AfterValidator, BaseModel, Field
 from pydantic_core import PydanticCustomError
 
+from discovery.fields import readable_by
 from discovery.filters import Filters
 from discovery.listing import Entry, Prepared, as_list, chosen_tag
 from discovery.search import Hit
@@ -21,11 +22,6 @@ _CURSOR = "after:"
 def _words(text: str) -> str:
     if not text.strip():
         raise PydanticCustomError("blank", "must not be blank: leave it out to mean everything")
-    return text
-
-
-def _cursor(text: str) -> str:
-    _name_in(text)
     return text
 
 
@@ -51,7 +47,7 @@ class ListQuery(BaseModel):
     limit: int | None = Field(
         None, ge=1, le=LARGEST_PAGE, description='At most so many; `Link: <…>; rel="next"` leads to the rest'
     )
-    cursor: Annotated[str, AfterValidator(_cursor)] | None = Field(
+    cursor: Annotated[str, readable_by(lambda text: _name_in(text))] | None = Field(
         None, max_length=1024, description="Where a page goes on: taken from a `Link`, never made up"
     )
 

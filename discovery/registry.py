@@ -49,8 +49,7 @@ class Registry:
     ) -> None:
         self._store, self._clock, self._elapsed = store, clock or store.now, elapsed
         self.watch = watch or Watch()
-        self._table = Table()
-        self._listing = Listing()
+        self._table, self._listing = Table(), Listing()
         self._writer = Writer(self._commit)
         self._loaded = False
         self._trouble: str | None = "the table is not loaded yet"
@@ -203,8 +202,7 @@ class Registry:
             found = await self._store.load()
         # A registry that was away heard nobody: every lease gets one full term from here.
         now = self._clock()
-        records = [after_restart(record, now) for record in found.records]
-        self._table = Table(records, found.revision, found.lineage)
+        self._table = Table([after_restart(one, now) for one in found.records], found.revision, found.lineage)
         self._listing.forget()
         self.watch.begin(found.lineage, found.revision)
         self._loaded, self._trouble, self._awake = True, None, self._elapsed()
@@ -214,8 +212,7 @@ class Registry:
         if not self._loaded:
             raise StoreError(self._trouble or "the table is not loaded yet")
         awake, self._awake = self._awake, self._elapsed()
-        late = self._awake - awake - SWEEP_SECONDS
-        if late < LATE_SECONDS:
+        if (late := self._awake - awake - SWEEP_SECONDS) < LATE_SECONDS:
             return
         logger.warning("held up for %.1f s: all leases are extended by it", late)
         self._table.excuse(timedelta(seconds=late), self._clock())
@@ -245,15 +242,21 @@ class Registry:
 
     async def _commit(self, batch: Sequence[Decide]) -> Sequence[Any]:
         with self._minded():
-            async with self._store.writing() as writing:
-                await self._fall_in(writing)
-                draft = Draft(self._table, self._clock())
-                answers = [decide(draft) for decide in batch]
-                if draft.changes:
-                    await writing.append(draft.changes)
+            changes, answers = self._decided(batch)
+            if not (changes and await self._store.add(changes, self._table.lineage)):
+                # The storage holds something else than this was decided from. Or nothing is written: could it be?
+                async with self._store.writing() as writing:
+                    await self._fall_in(writing)
+                    changes, answers = self._decided(batch)
+                    if changes:
+                        await writing.append(changes)
         self._trouble = None
-        self._apply(draft.changes)
+        self._apply(changes)
         return answers
+
+    def _decided(self, batch: Sequence[Decide]) -> tuple[Sequence[Change], Sequence[Any]]:
+        draft = Draft(self._table, self._clock())
+        return draft.changes, [decide(draft) for decide in batch]
 
     @contextmanager
     def _minded(self) -> Generator[None]:
@@ -293,8 +296,5 @@ class Registry:
 
     async def _hear_of_others(self) -> None:
         for seen in await self._heartbeats.of_others(self._clock()):
-            known = self._table.get((seen.name, seen.instance_id))
-            if known is not None and known.last_seen < seen.last_seen:
-                believed_from = max(known.believed_from, seen.last_seen)
-                self._table.put(replace(known, last_seen=seen.last_seen, believed_from=believed_from))
+            if self._table.hear((seen.name, seen.instance_id), seen.last_seen):
                 self._listing.heard(seen.name)

@@ -90,7 +90,8 @@ def matched(said: Registration | AgentRecord, words: Iterable[str], *, every: bo
     missing, found = set(words), list[Matched]()
     looked_for = tuple(missing)
     for field, text in texts(said):
-        there = {word for word in looked_for if any(one.startswith(word) for one in words_in(text))}
+        said_here = words_in(text)
+        there = {word for word in looked_for if any(one.startswith(word) for one in said_here)}
         if there:
             found.append(Matched(field=field, text=" ".join(text.split())[:LONGEST_TEXT].rstrip(": ")))
             missing -= there

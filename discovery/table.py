@@ -71,6 +71,14 @@ class Table:
         instances[instance_id] = record
         self._quiet_until = min(self._quiet_until, _due(record, known))
 
+    def hear(self, key: Key, last_seen: datetime) -> bool:
+        """Note when one was heard elsewhere; False where that is no news."""
+        known = self.get(key)
+        if known is None or last_seen <= known.last_seen:
+            return False
+        self.put(replace(known, last_seen=last_seen, believed_from=max(known.believed_from, last_seen)))
+        return True
+
     def is_quiet(self, now: datetime) -> bool:
         """Whether nobody's time can have come: what a look at all of them would find."""
         return self.guard is None and now < self._quiet_until
@@ -167,7 +175,7 @@ class Draft:
         reason: str | None = None,
     ) -> Record:
         """Add or replace a record; answers it with its revision. The reason is the record's own, if none is given."""
-        stored = replace(record, revision=self._next())
+        stored = record if record.revision == self.next else replace(record, revision=self.next)
         because = record.reason if reason is None else reason
         self._step(kind, record.key, record=stored, fields=fields, tools=tools, reason=because)
         return stored
@@ -189,12 +197,14 @@ class Draft:
     def _step(self, kind: Kind, key: Key, *, record: Record | None = None, **more: Any) -> None:
         before = self.get(key)
         self.changes.append(
-            Change(revision=self._next(), at=self.now, kind=kind, key=key, record=record, before=before, **more)
+            Change(revision=self.next, at=self.now, kind=kind, key=key, record=record, before=before, **more)
         )
         if kind != "guard":
             self._records[key] = record
 
-    def _next(self) -> int:
+    @property
+    def next(self) -> int:
+        """The revision of the next change."""
         return (self.changes[-1].revision if self.changes else self.table.revision) + 1
 
 

@@ -91,7 +91,8 @@ class Watch:
                 yield _frame(lineage, place, "reset", reset.model_dump_json())
             while not self._closed and lineage == self._lineage:
                 if self._revision == place:
-                    yield PULSE if await self._pulse(place) else b""
+                    if await self._is_quiet():
+                        yield PULSE
                     continue
                 if self._ring[0].change.revision > place + 1:
                     self.dropped += 1
@@ -113,10 +114,8 @@ class Watch:
         first = self._ring[0].change.revision if self._ring else self._revision + 1
         return place if first - 1 <= place <= self._revision else None
 
-    async def _pulse(self, place: int) -> bool:
+    async def _is_quiet(self) -> bool:
         """Wait for news; True when there were none for a while."""
-        if self._closed or self._revision != place:
-            return False
         try:
             async with asyncio.timeout(PULSE_SECONDS):
                 await self._news.wait()
@@ -125,8 +124,8 @@ class Watch:
         return False
 
     def _wake(self) -> None:
-        news, self._news = self._news, asyncio.Event()
-        news.set()
+        self._news.set()
+        self._news.clear()  # who waits now goes on; who comes later waits for what is next
 
 
 def _frame(lineage: str, revision: int, kind: str, data: str) -> bytes:

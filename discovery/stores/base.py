@@ -76,6 +76,19 @@ class Writing(Protocol):
         ...
 
 
+def is_before(changes: Sequence[Change], lineage: str, writing: Writing) -> bool:
+    """Whether changes of a table of this lineage follow on what the storage holds."""
+    return (writing.lineage, writing.revision) == (lineage, changes[0].revision - 1)
+
+
+async def added(store: "Store", changes: Sequence[Change], lineage: str) -> bool:
+    """`Store.add` for a store that needs nothing but its `writing` for it."""
+    async with store.writing() as writing:
+        if follows := is_before(changes, lineage, writing):
+            await writing.append(changes)
+    return follows
+
+
 class Store(Protocol):
     """One table of records by (name, instance_id), its history, and a counter of its changes."""
 
@@ -87,6 +100,13 @@ class Store(Protocol):
 
     async def load(self) -> Snapshot:
         """Read everything."""
+        ...
+
+    async def add(self, changes: Sequence[Change], lineage: str) -> bool:
+        """Write changes in one go where they follow on what the storage holds, a table of this lineage.
+
+        False where they do not: nothing was written, and `writing` shows what is there.
+        """
         ...
 
     def writing(self) -> AbstractAsyncContextManager[Writing]:

@@ -11,7 +11,7 @@ from discovery.contract import utc_now
 from discovery.history import HistoryEntry
 from discovery.leases import Record
 from discovery.search import Found, ranked
-from discovery.stores.base import Line, Sighting, Snapshot, StoreError
+from discovery.stores.base import Line, Sighting, Snapshot, StoreError, added
 from discovery.stores.rows import history_entry
 from discovery.table import GUARD, Change, Key
 
@@ -36,6 +36,10 @@ class MemoryStore:
     async def load(self) -> Snapshot:
         """See `Store`."""
         return Snapshot(list(self._records.values()), self.revision, self.lineage)
+
+    async def add(self, changes: Sequence[Change], lineage: str) -> bool:
+        """See `Store`."""
+        return await added(self, changes, lineage)
 
     @asynccontextmanager
     async def writing(self) -> AsyncGenerator["MemoryStore"]:

@@ -14,7 +14,7 @@ from discovery.contract import utc_now
 from discovery.history import HistoryEntry
 from discovery.leases import Record
 from discovery.search import Found
-from discovery.stores.base import Line, Sighting, Snapshot, StoreError
+from discovery.stores.base import Line, Sighting, Snapshot, StoreError, added
 from discovery.stores.rows import entry_of, history_row, record_of, work_of
 from discovery.table import Change
 
@@ -50,6 +50,10 @@ class PostgresStore:
             revision, lineage = await self._state(connection, rows.STATE)
             found = await connection.fetch("SELECT * FROM discovery.agents")
         return Snapshot([record for row in found if (record := record_of(row))], revision, lineage)
+
+    async def add(self, changes: Sequence[Change], lineage: str) -> bool:
+        """See `Store`."""
+        return await added(self, changes, lineage)
 
     @asynccontextmanager
     async def writing(self) -> AsyncGenerator["PostgresWriting"]:

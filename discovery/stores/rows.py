@@ -36,9 +36,10 @@ logger = logging.getLogger(__name__)
 def agent_row(record: Record) -> dict[str, Any]:
     """A record as columns; times are aware datetimes, nested values JSON text."""
     said = record.registration
+    fields = said.__dict__
     return {
-        **{column: getattr(said, column) for column in _PLAIN_COLUMNS},
-        **{column: _json(getattr(said, column)) for column in JSON_COLUMNS},
+        **{column: fields[column] for column in _PLAIN_COLUMNS},
+        **{column: _json(fields[column]) for column in JSON_COLUMNS},
         "status": record.status,
         "status_reason": record.reason,
         "reported_status": said.status,
@@ -48,9 +49,9 @@ def agent_row(record: Record) -> dict[str, Any]:
         "last_seen": record.last_seen,
         "observed_address": record.observed_address,
         "turns": _json([at.isoformat() for at in record.turns]),
-        "earlier": _CONFLICTS.dump_json(record.earlier).decode(),
-        "conflict": record.conflict and record.conflict.model_dump_json(),
-        "reachability": record.reachability and record.reachability.model_dump_json(),
+        "earlier": _json(record.earlier),
+        "conflict": _json(record.conflict),
+        "reachability": _json(record.reachability),
     }
 
 
@@ -107,9 +108,7 @@ def history_entry(change: Change) -> HistoryEntry | None:
 
 def history_row(name: str, entry: HistoryEntry) -> dict[str, Any]:
     """An entry as columns."""
-    row = entry.model_dump()
-    row |= {"name": name, "fields": _json(entry.fields), "tools": entry.tools and entry.tools.model_dump_json()}
-    return row
+    return {**entry.__dict__, "name": name, "fields": _json(entry.fields), "tools": _json(entry.tools)}
 
 
 def guard_row(change: Change) -> dict[str, Any]:

@@ -1,21 +1,19 @@
 """The table in one SQLite file: plain columns that any viewer shows, one writer, nothing acknowledged is lost."""
 
 import asyncio
-import logging
 import os
 import sqlite3
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
-
-import aiosqlite
+from typing import Any, TypeVar
 
 import discovery.stores.sqlite_rows as rows
 from discovery.contract import utc_now
 from discovery.history import HistoryEntry
 from discovery.leases import Record
 from discovery.search import WEIGHTS, Found
-from discovery.stores.base import Line, Sighting, Snapshot, StoreError
+from discovery.stores.base import Line, Sighting, Snapshot, StoreError, is_before
 from discovery.stores.rows import entry_of
 from discovery.stores.sqlite_schema import prepare
 from discovery.table import Change
@@ -23,7 +21,7 @@ from discovery.table import Change
 BUSY_SECONDS = 1.0
 LONGEST_CALL_SECONDS = 3.0  # waiting for our own lock included: a client gives up after five
 
-logger = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
 
 
 class SqliteStore:
@@ -33,7 +31,7 @@ class SqliteStore:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._connection: aiosqlite.Connection | None = None
+        self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._lock = asyncio.Lock()
 
@@ -43,49 +41,53 @@ class SqliteStore:
 
     async def load(self) -> Snapshot:
         """See `Store`. A row that no longer makes sense (someone edited the file) is logged and left out."""
-        async with self._transaction() as begun:
-            found = await begun.connection.execute_fetchall("SELECT * FROM agents")
-        return Snapshot([one for row in found if (one := rows.record(row))], begun.revision, begun.lineage)
+        return await self._alone(lambda begun: Snapshot(begun.records(), begun.revision, begun.lineage))
+
+    async def add(self, changes: Sequence[Change], lineage: str) -> bool:
+        """See `Store`. One piece of work for the thread: it waits for the interpreter as seldom as can be."""
+        statements = rows.appended(changes)
+
+        def work(begun: SqliteWriting) -> bool:
+            if follows := is_before(changes, lineage, begun):
+                rows.execute(begun.connection, statements)
+            return follows
+
+        return await self._alone(work)
 
     @asynccontextmanager
     async def writing(self) -> AsyncGenerator["SqliteWriting"]:
-        """See `Store`."""
-        async with self._transaction() as begun:
+        """See `Store`. What was asked for is done when it is left, in one go with its COMMIT."""
+        async with self._turn():
+            begun = await _in_thread(self._begin)
             yield begun
-            if not begun.has_written:
-                await begun.connection.execute(rows.TOUCH)
+            await _in_thread(begun.commit)
 
     async def since(self, revision: int) -> Sequence[Change]:
         """See `Store`."""
-        async with self._transaction() as begun:
-            return await begun.since(revision)
+        return await self._alone(lambda begun: rows.changes(begun.connection, revision))
 
     async def note(self, sightings: Iterable[Sighting]) -> None:
         """See `Store`."""
         seen = [(one.last_seen.isoformat(), one.name, one.instance_id, one.last_seen.isoformat()) for one in sightings]
-        async with self._transaction() as begun:
-            await begun.connection.executemany(
-                "UPDATE agents SET last_seen = ? WHERE name = ? AND instance_id = ? AND last_seen < ?", seen
-            )
+        statement = "UPDATE agents SET last_seen = ? WHERE name = ? AND instance_id = ? AND last_seen < ?"
+        await self._alone(lambda begun: begun.connection.executemany(statement, seen))
 
     async def sightings(self, after: datetime) -> Sequence[Sighting]:
         """See `Store`."""
-        query = "SELECT name, instance_id, last_seen FROM agents WHERE last_seen > ?"
-        async with self._transaction() as begun:
-            found = await begun.connection.execute_fetchall(query, (after.isoformat(),))
+        found = await self._fetch(
+            "SELECT name, instance_id, last_seen FROM agents WHERE last_seen > ?", after.isoformat()
+        )
         return [Sighting(row[0], row[1], datetime.fromisoformat(row[2])) for row in found]
 
     async def history(self, name: str, *, limit: int, before: int | None = None) -> Sequence[HistoryEntry]:
         """See `Store`."""
         query = "SELECT * FROM history WHERE name = ? AND revision < ? ORDER BY revision DESC LIMIT ?"
-        async with self._transaction() as begun:
-            found = await begun.connection.execute_fetchall(query, (name, before or 2**62, limit))
+        found = await self._fetch(query, name, before or 2**62, limit)
         return [entry_of(rows.timed(row)) for row in found]
 
     async def forget(self, before: datetime) -> None:
         """See `Store`."""
-        async with self._transaction() as begun:
-            await begun.connection.execute("DELETE FROM history WHERE at < ?", (before.isoformat(),))
+        await self._fetch("DELETE FROM history WHERE at < ?", before.isoformat())
 
     async def search(self, words: Sequence[str], *, every: bool, limit: int) -> Sequence[Found]:
         """See `Store`."""
@@ -97,23 +99,19 @@ class SqliteStore:
             "FROM agents_search WHERE agents_search MATCH ?) "
             "SELECT agent, MIN(score) AS best FROM hits GROUP BY agent ORDER BY best, agent LIMIT ?"
         )
-        async with self._transaction() as begun:
-            found = await begun.connection.execute_fetchall(query, (match, limit))
-        return [Found(row[0], -row[1]) for row in found]
+        return [Found(row[0], -row[1]) for row in await self._fetch(query, match, limit)]
 
     async def export(self) -> Sequence[Line]:
         """See `Store`."""
-        query = "SELECT * FROM history WHERE kind != 'guard' ORDER BY revision"
-        async with self._transaction() as begun:
-            found = await begun.connection.execute_fetchall(query)
+        found = await self._fetch("SELECT * FROM history WHERE kind != 'guard' ORDER BY revision")
         return [Line(row["name"], entry_of(rows.timed(row))) for row in found]
 
     async def fill(self, snapshot: Snapshot, history: Sequence[Line]) -> None:
         """See `Store`."""
-        async with self._transaction() as begun:
+        async with self.writing() as begun:
             if begun.revision:
                 raise StoreError(f"{self._path} is not empty: it is at revision {begun.revision}")
-            await rows.execute(begun.connection, rows.logged(history))
+            begun.log(history)
             await begun.refill(snapshot.records, snapshot.revision, snapshot.lineage)
 
     async def woken(self) -> None:
@@ -130,18 +128,30 @@ class SqliteStore:
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(sqlite3.Error):
-                await connection.close()
+                await _in_thread(connection.close)
+
+    async def _fetch(self, query: str, *values: Any) -> list[sqlite3.Row]:
+        return await self._alone(lambda begun: begun.connection.execute(query, values).fetchall())
+
+    async def _alone(self, work: Callable[["SqliteWriting"], Answer]) -> Answer:
+        """Do something as a transaction of its own, in one go."""
+
+        def whole() -> Answer:
+            begun = self._begin()
+            answer = work(begun)
+            begun.connection.execute("COMMIT")
+            return answer
+
+        async with self._turn():
+            return await _in_thread(whole)
 
     @asynccontextmanager
-    async def _transaction(self) -> AsyncGenerator["SqliteWriting"]:
+    async def _turn(self) -> AsyncGenerator[None]:
+        """Let one use the file at a time, for a while; what goes wrong says which file it was."""
         try:
             async with asyncio.timeout(LONGEST_CALL_SECONDS), self._lock:
                 try:
-                    connection = await self._open()
-                    # Two messages on one way to its thread; where the first fails, so does the whole.
-                    _, state = await asyncio.gather(connection.execute("BEGIN IMMEDIATE"), rows.state(connection))
-                    yield SqliteWriting(connection, *state)
-                    await connection.execute("COMMIT")
+                    yield
                 except BaseException:  # cancelled as well as failed: a fresh connection cannot be in a half state
                     await self.aclose()
                     raise
@@ -150,62 +160,73 @@ class SqliteStore:
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"{self._path}: {error}") from error
 
-    async def _open(self) -> aiosqlite.Connection:
+    def _begin(self) -> "SqliteWriting":
+        connection = self._open()
+        connection.execute("BEGIN IMMEDIATE")
+        return SqliteWriting(connection, *rows.state(connection))
+
+    def _open(self) -> sqlite3.Connection:
         if self._connection is not None:
             if _identity(self._path) == self._identity:
                 return self._connection
             # SQLite would go on writing to the deleted file, and everything acknowledged would die with us.
             raise StoreError(f"{self._path} was removed or replaced while in use")
-        connection = await _connected(self._path)
+        # One thread after the other uses it, never two at once.
+        connection = sqlite3.connect(self._path, BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
-            await prepare(connection, self._path)
+            prepare(connection, self._path)
         except BaseException:
-            await connection.close()
+            connection.close()
             raise
         self._connection, self._identity = connection, _identity(self._path)
         return connection
 
 
 class SqliteWriting:
-    """See `Writing`."""
+    """See `Writing`. Reads at once, and remembers what to write."""
 
-    def __init__(self, connection: aiosqlite.Connection, revision: int, lineage: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, revision: int, lineage: str) -> None:
         self.connection = connection
         self.revision = revision
         self.lineage = lineage
-        self.has_written = False
+        self._statements: list[rows.Statement] = []
 
     async def since(self, revision: int) -> Sequence[Change]:
         """See `Writing`."""
-        return await rows.changes(self.connection, revision)
+        return await _in_thread(lambda: rows.changes(self.connection, revision))
 
     async def append(self, changes: Sequence[Change]) -> None:
         """See `Writing`."""
-        self.has_written = True
-        await rows.execute(self.connection, [*rows.changed(changes), rows.revised(changes[-1].revision)])
+        self._statements += rows.appended(changes)
 
     async def refill(self, records: Iterable[Record], revision: int, lineage: str) -> None:
         """See `Writing`."""
-        self.has_written = True
         other = ("UPDATE lineage SET id = ?", (lineage,))
-        await rows.execute(self.connection, [*rows.filled(list(records)), rows.revised(revision), other])
+        self._statements += [*rows.filled(list(records)), rows.revised(revision), other]
+
+    def log(self, lines: Iterable[Line]) -> None:
+        """Add lines to the history."""
+        self._statements += rows.logged(lines)
+
+    def records(self) -> list[Record]:
+        """All that make sense."""
+        return [one for row in self.connection.execute("SELECT * FROM agents") if (one := rows.record(row))]
+
+    def commit(self) -> None:
+        """Write what was asked for, and make it durable. Blocks."""
+        rows.execute(self.connection, self._statements or [rows.TOUCH])
+        self.connection.execute("COMMIT")
 
 
-async def _connected(path: str) -> aiosqlite.Connection:
-    """Connect, whole or not at all: a connection that is given up half way leaves its thread behind."""
-    opening = asyncio.ensure_future(_connect(path))
+async def _in_thread(work: Callable[[], Answer]) -> Answer:
+    """Do what blocks in a thread. Whoever is cancelled waits for its end: until then it uses the connection."""
+    working = asyncio.get_running_loop().run_in_executor(None, work)
     try:
-        return await asyncio.shield(opening)
+        return await asyncio.shield(working)
     except asyncio.CancelledError:
-        with suppress(sqlite3.Error, OSError):
-            await (await opening).close()
+        await asyncio.wait({working})
+        working.exception()  # nobody is left whom it could tell
         raise
-
-
-async def _connect(path: str) -> aiosqlite.Connection:
-    # What cannot be opened fails here, for the same reason: before a thread is started for it.
-    await asyncio.to_thread(lambda: sqlite3.connect(path).close())
-    return await aiosqlite.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
 
 
 def _identity(path: str) -> tuple[int, int] | None:

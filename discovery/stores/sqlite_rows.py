@@ -1,15 +1,14 @@
 """The statements of the SQLite store: columns in and out of an open transaction."""
 
-import asyncio
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import cache
 from hashlib import blake2b
+from itertools import chain
+from operator import itemgetter
 from typing import Any
-
-import aiosqlite
 
 from discovery.leases import Record
 from discovery.search import WEIGHTS, indexed
@@ -26,6 +25,8 @@ from discovery.stores.rows import (
 )
 from discovery.table import Change, Key
 
+Statement = tuple[str, Sequence[Any]]
+
 TIMES = ("last_seen", "since", "registered_at", "at")
 _CHANGING = ", ".join(f"{one} = excluded.{one}" for one in AGENT_COLUMNS if one not in {"name", "instance_id"})
 _PUT = (
@@ -37,21 +38,20 @@ _INDEX = f"INSERT INTO agents_search (rowid, agent, {', '.join(WEIGHTS)}) VALUES
 _DROP = "DELETE FROM agents WHERE (name, instance_id) IN (VALUES {})"
 _UNINDEX = "DELETE FROM agents_search WHERE rowid IN (VALUES {})"
 # A file that may not be written gives its lock all the same: this is what it refuses.
-TOUCH = "UPDATE counters SET value = value WHERE name = 'revision'"
+TOUCH: Statement = ("UPDATE counters SET value = value WHERE name = 'revision'", ())
 MOST_ROWS = 32  # in one statement: SQLite has always taken 999 values
 
-Statement = tuple[str, Sequence[Any]]
+
+def execute(connection: sqlite3.Connection, statements: Iterable[Statement]) -> None:
+    """Execute in order."""
+    for sql, values in statements:
+        connection.execute(sql, values)
 
 
-async def execute(connection: aiosqlite.Connection, statements: Iterable[Statement]) -> None:
-    """Execute in order, without coming back to the event loop in between: it may be busy each time."""
-    await asyncio.gather(*(connection.execute(sql, values) for sql, values in statements))
-
-
-async def state(connection: aiosqlite.Connection) -> tuple[int, str]:
+def state(connection: sqlite3.Connection) -> tuple[int, str]:
     """The revision, and the lineage."""
     query = "SELECT value, id FROM counters, lineage WHERE counters.name = 'revision'"
-    ((revision, lineage),) = await connection.execute_fetchall(query)
+    ((revision, lineage),) = connection.execute(query)
     return int(revision), str(lineage)
 
 
@@ -60,19 +60,23 @@ def revised(revision: int) -> Statement:
     return "UPDATE counters SET value = ? WHERE name = 'revision'", (revision,)
 
 
-async def changes(connection: aiosqlite.Connection, revision: int) -> list[Change]:
+def changes(connection: sqlite3.Connection, revision: int) -> list[Change]:
     """See `Store.since`."""
-    found = await connection.execute_fetchall("SELECT * FROM history WHERE revision > ? ORDER BY revision", (revision,))
+    found = connection.execute("SELECT * FROM history WHERE revision > ? ORDER BY revision", (revision,))
     result: list[Change] = []
     for row in found:
         key: Key = (row["name"], row["instance_id"])
-        rows = await connection.execute_fetchall("SELECT * FROM agents WHERE name = ? AND instance_id = ?", key)
+        rows = connection.execute("SELECT * FROM agents WHERE name = ? AND instance_id = ?", key)
         result.append(change_of(timed(row), next((record(one) for one in rows), None)))
     return result
 
 
-def changed(changes: Sequence[Change]) -> Iterator[Statement]:
-    """What writes changes into the table, the history and the index."""
+def appended(changes: Sequence[Change]) -> list[Statement]:
+    """What writes changes into the table, the history and the index, and makes `state` answer the last of them."""
+    return [*_changed(changes), revised(changes[-1].revision)]
+
+
+def _changed(changes: Sequence[Change]) -> Iterator[Statement]:
     work = work_of(changes)
     yield from _with(_LOG, [_values(row, HISTORY_COLUMNS) for row in work.history])
     yield from _with(_DROP, work.gone)
@@ -101,16 +105,10 @@ def indexing(records: Iterable[Record]) -> Iterator[Statement]:
 
 
 def _with(statement: str, rows: Sequence[Sequence[Any]]) -> Iterator[Statement]:
-    """One statement for many rows: a step for each would wait each time until the interpreter is free.
-
-    Their numbers are powers of two, so that there are few statements to prepare.
-    """
-    begun = 0
-    while begun < len(rows):
-        count = min(MOST_ROWS, 1 << ((len(rows) - begun).bit_length() - 1))
-        some = rows[begun : begun + count]
-        yield _written(statement, count, len(some[0])), [value for row in some for value in row]
-        begun += count
+    """One statement for many rows: a step for each would wait each time until the interpreter is free."""
+    for begun in range(0, len(rows), MOST_ROWS):
+        some = rows[begun : begun + MOST_ROWS]
+        yield _written(statement, len(some), len(some[0])), list(chain.from_iterable(some))
 
 
 @cache
@@ -134,8 +132,9 @@ def timed(row: sqlite3.Row) -> dict[str, Any]:
     return columns | {one: datetime.fromisoformat(columns[one]) for one in TIMES if one in columns}
 
 
-def _values(row: dict[str, Any], columns: Sequence[str]) -> list[Any]:
-    return [row[one].isoformat() if one in TIMES else row[one] for one in columns]
+def _values(row: dict[str, Any], columns: Sequence[str]) -> Sequence[Any]:
+    written = row | {one: row[one].isoformat() for one in TIMES if one in row}
+    return itemgetter(*columns)(written)
 
 
 def _rowid(key: Key) -> int:

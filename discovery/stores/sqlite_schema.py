@@ -3,8 +3,6 @@
 import sqlite3
 from uuid import uuid4
 
-import aiosqlite
-
 from discovery.search import WEIGHTS
 from discovery.stores.rows import too_new
 from discovery.stores.sqlite_rows import execute, indexing, record
@@ -82,26 +80,26 @@ UPDATE agents SET status_reason = CASE status
 """
 
 
-async def prepare(connection: aiosqlite.Connection, path: str) -> None:
+def prepare(connection: sqlite3.Connection, path: str) -> None:
     """Make a connection ready for use, and the file's tables those of this version.
 
     Raises:
         StoreError: A later version wrote the file; it is left as it is.
     """
     connection.row_factory = sqlite3.Row
-    (found,) = await connection.execute_fetchall("PRAGMA user_version")
+    (found,) = connection.execute("PRAGMA user_version")
     version = int(found[0])
     if version > VERSION:
         raise too_new(path, version)
-    await connection.execute("PRAGMA journal_mode = WAL")
-    await connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
     # The log is written back every 16 MiB: what changed several times in between is written back once.
-    await connection.execute("PRAGMA wal_autocheckpoint = 4096")
+    connection.execute("PRAGMA wal_autocheckpoint = 4096")
     if version < VERSION:
         first = AGENTS if version == 0 else FROM_1
         lineage = f"INSERT INTO lineage VALUES ('{uuid4().hex}');"
-        await connection.executescript(f"BEGIN IMMEDIATE; {first} {REST} {lineage}")
-        known = [one for row in await connection.execute_fetchall("SELECT * FROM agents") if (one := record(row))]
-        await execute(connection, indexing(known))
-        await connection.execute(f"PRAGMA user_version = {VERSION}")
-        await connection.execute("COMMIT")
+        connection.executescript(f"BEGIN IMMEDIATE; {first} {REST} {lineage}")
+        known = [one for row in connection.execute("SELECT * FROM agents") if (one := record(row))]
+        execute(connection, indexing(known))
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("COMMIT")

@@ -95,9 +95,12 @@ def test_limits_hold(changes: dict[str, object]) -> None:
         registration(**changes)
 
 
-def test_a_metadata_of_absurd_depth_is_refused_and_not_a_crash() -> None:
-    with pytest.raises(ValidationError):
-        registration(metadata=json.loads('{"a":' * 900 + "1" + "}" * 900))
+@pytest.mark.parametrize("depth", [220, 254, 900])
+def test_what_is_nested_deeper_than_readers_go_is_refused_and_not_a_crash(depth: int) -> None:
+    deep = json.loads('{"a":' * depth + "1" + "}" * depth)
+    for changes in ({"metadata": deep}, {"tools": [{"name": "t", "input_schema": deep}]}):
+        with pytest.raises(ValidationError):
+            registration(**changes)
 
 
 def test_a_model_carries_provider_and_name_and_nothing_else() -> None:

@@ -1,6 +1,7 @@
 """`GET /events` and the history over a real socket."""
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
@@ -9,7 +10,9 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.types import Message
 
+import discovery.events as events_module
 import discovery.watch as watch_module
 from discovery.history import AgentEvent
 from tests.discovery.conftest import MINIMAL, Clock, RunRegistry, eventually
@@ -150,19 +153,27 @@ async def test_a_silent_stream_says_now_and_then_that_it_lives(
                 pass
 
 
+BULK = {"description": "x" * 8000, "metadata": {"x": "y" * 15_000}}
+
+
+async def stuck(http: httpx.AsyncClient) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A reader of events that reads no further than the head."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", http.base_url.port)
+    writer.write(b"GET /events HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n")
+    return reader, writer
+
+
 async def test_a_reader_that_does_not_read_is_let_go_and_delays_nobody(
     registry: RunRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch_module, "RING", 64)
     async with registry() as http:
-        reader, writer = await asyncio.open_connection("127.0.0.1", http.base_url.port)
-        writer.write(b"GET /events HTTP/1.1\r\nhost: localhost\r\n\r\n")
-        await reader.readuntil(b"\r\n\r\n")
-        bulk = {"description": "x" * 8000, "metadata": {"x": "y" * 15_000}}
+        reader, writer = await stuck(http)
         async with following(http) as events:
             await anext(events)
             for number in range(600):
-                await http.post("/register", json=MINIMAL | bulk | {"version": str(number)})
+                await http.post("/register", json=MINIMAL | BULK | {"version": str(number)})
                 assert (await anext(events))[2]["revision"] == number + 1
 
         async def is_dropped() -> bool:
@@ -173,6 +184,34 @@ async def test_a_reader_that_does_not_read_is_let_go_and_delays_nobody(
 
         assert await eventually(is_dropped, 10)
         writer.close()
+
+
+async def test_a_reader_whose_connection_stays_full_is_let_go(
+    registry: RunRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events_module, "SLOWEST_SECONDS", 0.05)
+    async with registry() as http:
+        _, writer = await stuck(http)
+        turns = itertools.count()
+
+        async def is_let_go() -> bool:
+            await http.post("/register", json=MINIMAL | BULK | {"version": str(next(turns))})
+            return "discovery_event_readers 0.0" in (await http.get("/metrics")).text
+
+        assert await eventually(is_let_go, 20)
+        writer.close()
+
+
+async def test_what_fails_while_events_are_sent_reaches_the_server_and_its_log() -> None:
+    async def stays() -> Message:
+        return await asyncio.get_running_loop().create_future()
+
+    async def fails(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await events_module.EventStream(watch_module.Watch(), None)({}, stays, fails)
 
 
 async def test_history_is_newest_first_with_what_changed_and_outlives_the_agent(registry: RunRegistry) -> None:

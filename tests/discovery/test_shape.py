@@ -12,6 +12,7 @@ PACKAGE = Path(discovery.__file__).parent
 FLOORS = [
     "fields",
     "replies",
+    "gathered",
     "heads",
     "tls",
     "contract",

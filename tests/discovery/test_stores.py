@@ -287,6 +287,18 @@ async def test_writers_take_turns_and_each_sees_what_the_one_before_it_wrote(sto
     assert sorted(one.revision for one in found.records) == list(range(1, 21))
 
 
+async def test_changes_are_added_where_they_follow_on_what_is_there_and_nowhere_else(store: Store) -> None:
+    lineage = (await store.load()).lineage
+    assert await store.add([change(record()), change(record(revision=2), "updated")], lineage)
+    for revision, table in ((2, lineage), (4, lineage), (3, "another-lineage")):
+        assert not await store.add([change(record(registration(name="other"), revision=revision))], table)
+    found = await store.load()
+    assert (list(found.records), found.revision) == ([record(revision=2)], 2)
+    assert [entry.revision for entry in await store.history(FULL.name, limit=9)] == [2, 1]
+    assert await store.add([removal(record(), 3)], lineage)
+    assert (list((await store.load()).records), (await store.load()).revision) == ([], 3)
+
+
 async def test_a_closed_store_opens_again_when_it_is_used(store: Store) -> None:
     await write(store, change(record()))
     await store.aclose()
