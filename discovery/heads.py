@@ -26,51 +26,44 @@ def bounded_heads(limit_bytes: int = MAX_HEADER_BYTES) -> dict[str, Any]:
 
 
 class _Counting(Protocol):
-    """Counts what the parser has taken of a head, and what it still waits for."""
+    """Counts the pieces that a head comes in; most come in one."""
 
     limit_bytes: int
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._in_head = True  # nothing has come yet, and what comes first is one
-        self._steps = 0  # that the parser has made
-        self._parsed = 0  # bytes of this head
-        self._waiting = 0  # bytes behind them, of a line that has not ended
+        self._heads = 0  # that are whole
+        self._waiting = 0  # bytes of a head that is not
+        self._piece = 0  # bytes of what has just come
+        self._is_too_large = False
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(Gathered(transport))  # pyright: ignore[reportArgumentType]
 
     def data_received(self, data: bytes) -> None:
-        steps = self._steps
+        in_head, heads, self._piece = self._in_head, self._heads, len(data)
         super().data_received(data)
-        self._waiting = self._waiting + len(data) if self._in_head and self._steps == steps else 0
-        if self._parsed + self._waiting > self.limit_bytes and not self.transport.is_closing():
+        # Behind the end of a head or a body, less than a piece waits.
+        self._waiting = self._waiting + self._piece if in_head and heads == self._heads else 0
+        if self._waiting > self.limit_bytes and not self.transport.is_closing():
+            self._is_too_large = True
             self.send_400_response(_TOO_LARGE)
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._parsed = 0
-
-    def on_url(self, url: bytes) -> None:
-        super().on_url(url)
-        self._take(len(url))
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
-        self._take(len(name) + len(value))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._take(-self._parsed)
+        self._heads += 1
+        if self._waiting + self._piece > self.limit_bytes and self._size() > self.limit_bytes:
+            self._is_too_large = True
+            raise ValueError(_TOO_LARGE)  # ends the parsing, and `send_400_response` is called
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         self._in_head = True
-        self._take(0)
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        if self._parsed + self._waiting <= self.limit_bytes:
+        if not self._is_too_large:
             super().send_400_response(msg)
             return
         body = _TOO_LARGE.encode()
@@ -80,8 +73,5 @@ class _Counting(Protocol):
         )
         self.transport.close()
 
-    def _take(self, size: int) -> None:
-        self._steps += 1
-        self._parsed += size
-        if self._parsed > self.limit_bytes:
-            raise ValueError(_TOO_LARGE)  # ends the parsing, and `send_400_response` is called
+    def _size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)

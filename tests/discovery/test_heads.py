@@ -87,6 +87,15 @@ async def test_a_head_that_does_not_end_is_refused_before_it_fills_the_memory(ki
     assert said.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
 
 
+async def test_a_head_that_comes_whole_and_is_too_large_is_refused_and_what_came_before_it_answered() -> None:
+    async with connected() as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert (await answer(reader))[0] == b"HTTP/1.1 200 OK"
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\nx: " + b"y" * LIMIT + b"\r\n\r\n")
+        assert (await answer(reader))[0] == b"HTTP/1.1 431 Request Header Fields Too Large"
+        assert await reader.read() == b""
+
+
 async def test_what_is_no_http_is_still_told_so() -> None:
     async with connected() as (reader, writer):
         writer.write(b"\x16\x03\x01 hello\r\n\r\n")
