@@ -70,6 +70,8 @@ class RemoteAgentToolConfig(_Section):
     """`direct` makes the other agent's answer this one's, word for word; `model` lets the model read it and answer."""
     timeout_seconds: float = Field(default=120, gt=0)
     """How long one answer may take; never longer than what is left of this run."""
+    approval: Literal["required"] | None = None
+    """`required` makes every question to the other agent wait until a person has approved it."""
     api_key: SecretStr | None = None
     """One of the other agent's `server.api_keys`, where it has any."""
 
@@ -113,6 +115,8 @@ class McpServerConfig(_Section):
     """Whether the agent refuses to start without this server; else it starts degraded and tries again."""
     allowed_tools: list[str] | None = None
     """The server's tools that the agent may use; all of them where it is not given."""
+    approval: Literal["required"] | None = None
+    """`required` makes every call of the server's tools wait until a person has approved it."""
     timeout_seconds: float = Field(default=60, gt=0)
     """How long a call, or the start of the server, may take."""
 

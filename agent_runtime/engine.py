@@ -69,7 +69,6 @@ class Engine:
     limits: Limits
     system_prompt: str = ""
     plans: bool = False
-    guarded: frozenset[str] = frozenset()  # the tools whose every call a person must approve
     mask: Callable[[str], str] = str  # takes secrets out of what a tool's error says
     fences: bool = True  # whether results are marked as data for the model
 
@@ -237,7 +236,8 @@ class Engine:
     def _approved(self, reading: Calls, progress: Progress) -> tuple[Calls, Mapping[str, Decision]]:
         """The calls as a person left them, and what was decided of each; raises until nothing is undecided."""
         for call in reading.calls:
-            if call.name in self.guarded and call.id not in progress.decisions:
+            tool = self.tools.get(call.name)
+            if tool is not None and tool.guarded and call.id not in progress.decisions:
                 raise _ApprovalNeeded(reading, call)
         decided, progress.decisions = progress.decisions, {}
         return Calls(reading.thought, tuple(_edited(call, decided.get(call.id)) for call in reading.calls)), decided

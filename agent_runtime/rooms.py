@@ -11,7 +11,7 @@ from typing import Literal
 
 from agent_runtime import allowance
 from agent_runtime.answer_schema import AnswerSchema, read_schema
-from agent_runtime.config import AgentConfig, AgentType, FunctionToolConfig
+from agent_runtime.config import AgentConfig, AgentType
 from agent_runtime.credential import Credential
 from agent_runtime.dialects import DIALECTS
 from agent_runtime.engine import Engine
@@ -24,7 +24,7 @@ from agent_runtime.sessions import SessionStore, store_for
 from agent_runtime.sessions.retention import retention
 from agent_runtime.telemetry import Telemetry
 from agent_runtime.tools import tool_for, toolsets_for
-from agent_runtime.tools.base import Tool, Toolbox
+from agent_runtime.tools.base import Toolbox
 
 _log = logging.getLogger(__name__)
 
@@ -93,9 +93,8 @@ async def open_rooms(
     toolbox = Toolbox(tools, [await stack.enter_async_context(toolset) for toolset in toolsets])
     preset, chosen = PRESETS[config.agent_type], config.reasoning
     remembers = remembers_sessions(config)
-    guarded = _guarded(config, tools)
     store: SessionStore | None = None
-    if remembers or guarded:
+    if remembers or asks_people(config):
         url = config.session.store.get_secret_value()
         login = file.book.credential(("session", "store"), url)
         store = await stack.enter_async_context(store_for(url, file.folder, login=login))
@@ -110,7 +109,6 @@ async def open_rooms(
         config.limits,
         config.system_prompt,
         plans=preset.plan if chosen.plan is None else chosen.plan,
-        guarded=guarded,
         mask=lambda text: masked(text, file.secrets),
         fences=not is_local,  # it takes its calls from the words of the question, and would repeat the marks
     )
@@ -126,13 +124,10 @@ def remembers_sessions(config: AgentConfig) -> bool:
     return PRESETS[config.agent_type].memory if chosen is None else chosen
 
 
-def _guarded(config: AgentConfig, tools: list[Tool]) -> frozenset[str]:
-    """The names of the tools whose every call a person must approve."""
-    return frozenset(
-        tool.spec.name
-        for entry, tool in zip(config.tools, tools, strict=True)
-        if isinstance(entry, FunctionToolConfig) and entry.approval == "required"
-    )
+def asks_people(config: AgentConfig) -> bool:
+    """Whether a call may have to wait for a person, and so must be kept."""
+    entries = [*config.tools, *config.mcp_servers.values()]
+    return any(getattr(entry, "approval", None) == "required" for entry in entries)
 
 
 def _answer_schema(file: AgentFile) -> AnswerSchema | None:

@@ -53,6 +53,7 @@ def tool_for(
     return FunctionTool(
         import_function(entry.function, folder),
         direct=entry.answer == "direct",
+        guarded=entry.approval == "required",
         timeout_seconds=entry.timeout_seconds,
         retries=entry.retries,
     )

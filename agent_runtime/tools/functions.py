@@ -35,12 +35,19 @@ class FunctionTool:
     """
 
     def __init__(
-        self, function: Function, *, direct: bool = False, timeout_seconds: float = 60, retries: int = 0
+        self,
+        function: Function,
+        *,
+        direct: bool = False,
+        guarded: bool = False,
+        timeout_seconds: float = 60,
+        retries: int = 0,
     ) -> None:
         self._function = function
         self._retries = retries
         self._arguments = _arguments_model(function)
         self.direct = direct
+        self.guarded = guarded
         self.timeout_seconds = timeout_seconds
         self.spec = ToolSpec(function.__name__, _summary(function), _schema(self._arguments))
 

@@ -48,6 +48,7 @@ class McpTool:
     remote_name: str
     spec: ToolSpec
     timeout_seconds: float
+    guarded: bool
     direct: bool = False
 
     async def __aenter__(self) -> McpTool:
@@ -233,7 +234,8 @@ class _Server:
                         name = re.sub(r"[^a-zA-Z0-9_-]", "_", tool.name)[:64]
                         about = tool.description or tool.title or name.replace("_", " ")
                         spec = ToolSpec(name, about, schema_of(tool.input_schema))
-                        found.append(McpTool(self, tool.name, spec, self._config.timeout_seconds))
+                        guarded = self._config.approval == "required"
+                        found.append(McpTool(self, tool.name, spec, self._config.timeout_seconds, guarded))
                 cursor = page.next_cursor
                 if not cursor:
                     break

@@ -76,6 +76,7 @@ class RemoteAgent:
         self._caller: A2ACaller
         self._known: _Known | None = None
         self.direct = config.answer == "direct"
+        self.guarded = config.approval == "required"
         self.timeout_seconds = config.timeout_seconds
 
     @property

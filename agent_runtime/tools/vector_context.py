@@ -22,6 +22,7 @@ LEAST_SIMILARITY = 0.2  # below it a passage has nothing to do with the question
 class VectorContext:
     """A search over documents."""
 
+    guarded = False
     timeout_seconds: float = 60
 
     def __init__(

@@ -10,6 +10,7 @@ from agent_runtime.messages import Usage
 @dataclass(frozen=True)
 class Limits:
     max_tokens: int = 1000
+    guarded: bool = False
     timeout_seconds: float = 60
 
 

@@ -19,8 +19,9 @@ pytest.importorskip("mcp", reason="needs the mcp extra")
 from mcp.server import MCPServer
 
 from agent_runtime import Agent, StartError
-from agent_runtime.messages import ToolCall, ToolResult
+from agent_runtime.messages import Finished, ToolCall, ToolResult
 from agent_runtime.models.scripted import ScriptedModel
+from agent_runtime.progress import Decision
 from agent_runtime.server import create_app
 from agent_runtime.tools.base import run_tool
 from discovery.app import create_app as create_registry
@@ -114,6 +115,24 @@ async def test_the_model_uses_the_tools_of_a_program_as_its_own(tmp_path: Path) 
     spec = next(spec for spec in model.asked[0].tools if spec.name == "stock")
     assert spec.description == "How many pieces of an item there are."
     assert spec.parameters["properties"]["item"]["type"] == "string"
+
+
+async def test_a_server_whose_calls_need_approval_is_not_called_until_a_person_allowed_it(tmp_path: Path) -> None:
+    crash = [called("crash", "{}")]  # ends the program, so that nothing can have been called before
+    model = ScriptedModel([crash, "It crashed.", [called("stock", '{"item": "pegs"}')], "There are 7 pegs."])
+    servers = {
+        "dangerous": {**PROGRAM, "allowed_tools": ["crash"], "approval": "required"},
+        "warehouse": {**PROGRAM, "allowed_tools": ["stock"]},
+    }
+    async with asyncio.timeout(40), agent_with(tmp_path, servers, model) as agent:
+        assert (await agent.run("Crash it.")).stop_reason == "approval_required"
+        assert not agent.is_degraded
+        [waiting] = await agent.approvals()
+        assert waiting.tool == "crash"
+        events = [event async for event in agent.resolve(waiting.id, Decision("deny", "no"))]
+        assert isinstance(events[-1], Finished)
+        assert not agent.is_degraded
+        assert (await agent.run("How many pegs?")).answer == "There are 7 pegs."  # the other server asks nobody
 
 
 async def test_placeholders_variables_and_the_folder_reach_the_program_and_other_secrets_do_not(

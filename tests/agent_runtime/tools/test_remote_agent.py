@@ -15,6 +15,7 @@ from agent_runtime import Agent, ConfigError, ModelError, StartError
 from agent_runtime.loading import load
 from agent_runtime.messages import Message, ToolSpec, Usage
 from agent_runtime.models.scripted import Reply, ScriptedModel
+from agent_runtime.progress import Decision
 from agent_runtime.server import create_app
 from agent_runtime.tools.remote_agent import MAX_DEPTH
 from discovery.app import create_app as create_registry
@@ -75,6 +76,19 @@ async def test_the_answer_of_another_agent_can_be_the_answer_word_for_word(tmp_p
         agent, _ = asking(tmp_path, url, [[ASK]], answer="direct")
         async with agent:
             assert (await agent.run("What does order 7 cost?")).answer == "7 pounds."
+
+
+async def test_a_question_to_another_agent_can_wait_for_a_person(tmp_path: Path) -> None:
+    billing = ScriptedModel(["7 pounds."])
+    async with registry() as url, served(tmp_path, url, "billing", billing):
+        agent, _ = asking(tmp_path, url, [[ASK], "7 pounds."], approval="required")
+        async with agent:
+            assert (await agent.run("What does order 7 cost?")).stop_reason == "approval_required"
+            assert billing.asked == []
+            [waiting] = await agent.approvals()
+            async for _ in agent.resolve(waiting.id, Decision("approve")):
+                pass
+            assert len(billing.asked) == 1
 
 
 async def test_an_agent_that_is_not_there_fails_or_is_gone_is_the_models_to_read(tmp_path: Path) -> None:
