@@ -11,6 +11,7 @@ class Gathered:
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
+        self.is_closing = transport.is_closing  # looked at in every answer
         self._later = asyncio.get_running_loop().call_soon
         self._pieces: list[bytes] = []
 
