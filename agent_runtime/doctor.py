@@ -18,7 +18,7 @@ from agent_runtime.errors import ConfigError, MyAgentError, StartError
 from agent_runtime.loading import AgentFile, load
 from agent_runtime.messages import Message
 from agent_runtime.models import Model, model_for
-from agent_runtime.rooms import asks_people, remembers_sessions
+from agent_runtime.rooms import needs_store
 from agent_runtime.server.oidc import Issuer
 from agent_runtime.sessions import store_for
 from agent_runtime.tools import tool_for
@@ -52,7 +52,7 @@ async def examine(path: Path) -> list[Finding]:
     for index, entry in enumerate(config.tools):
         made = partial(tool_for, entry, file.folder, config, book=file.book, index=index)
         findings.append(await _opened(f"tools[{index}]", made, _tool_detail))
-    if remembers_sessions(config) or asks_people(config):
+    if needs_store(config):
         store = config.session.store.get_secret_value()
         findings.append(await _opened("session.store", partial(store_for, store, file.folder), _store_detail))
     findings += await _door(file)

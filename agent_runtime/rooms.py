@@ -94,7 +94,7 @@ async def open_rooms(
     preset, chosen = PRESETS[config.agent_type], config.reasoning
     remembers = remembers_sessions(config)
     store: SessionStore | None = None
-    if remembers or asks_people(config):
+    if needs_store(config):
         url = config.session.store.get_secret_value()
         login = file.book.credential(("session", "store"), url)
         store = await stack.enter_async_context(store_for(url, file.folder, login=login))
@@ -124,10 +124,11 @@ def remembers_sessions(config: AgentConfig) -> bool:
     return PRESETS[config.agent_type].memory if chosen is None else chosen
 
 
-def asks_people(config: AgentConfig) -> bool:
-    """Whether a call may have to wait for a person, and so must be kept."""
+def needs_store(config: AgentConfig) -> bool:
+    """Whether anything has to be kept: earlier turns, or a call that may have to wait for a person."""
     entries = [*config.tools, *config.mcp_servers.values()]
-    return any(getattr(entry, "approval", None) == "required" for entry in entries)
+    asks_people = any(getattr(entry, "approval", None) == "required" for entry in entries)
+    return asks_people or remembers_sessions(config)
 
 
 def _answer_schema(file: AgentFile) -> AnswerSchema | None:

@@ -70,8 +70,8 @@ def write_page(file: Path, results: Path, order: Sequence[str]) -> None:
 
 
 def _page(results: Path, order: Sequence[str]) -> str:
-    kept = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in results.glob("*.json")}
-    files = {name: told for name, told in kept.items() if "rows" in told}  # the others are pictures
+    kept = ((file.stem, json.loads(file.read_text(encoding="utf-8"))) for file in results.glob("*.json"))
+    files = {name: told for name, told in kept if "rows" in told}  # the others are pictures
     names = [*(name for name in order if name in files), *sorted(files.keys() - set(order))]
     parts = [_PAGE]
     for name in names:

@@ -9,6 +9,7 @@ import json
 import ssl
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from random import random
@@ -51,6 +52,16 @@ class RotatingToken(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Fixed:
+    """A token that stays as it is, or none."""
+
+    value: str | None
+
+    async def renewed(self, refused: str | None) -> str | None:
+        return None
+
+
 class DiscoveryClient:
     """Calls one registry. Opens no connection before the first call; close it, or use it as `async with`.
 
@@ -71,7 +82,7 @@ class DiscoveryClient:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.url = url.rstrip("/")
-        self._token = token
+        self._token: RotatingToken = _Fixed(token) if token is None or isinstance(token, str) else token
         self._tls = tls
         self._transport = transport
         self._now = now
@@ -179,8 +190,7 @@ class DiscoveryClient:
         """The events of one connection, until it ends or breaks off."""
         import httpx
 
-        token = self._token if self._token is None or isinstance(self._token, str) else self._token.value
-        headers = {"accept": "text/event-stream"} | _proof(token)
+        headers = {"accept": "text/event-stream"} | _proof(self._token.value)
         headers |= {} if last_id is None else {"last-event-id": last_id}
         timeout = httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS, read=SILENCE_SECONDS)
         request = self._client().stream("GET", f"{self.url}/events", headers=headers, timeout=timeout)
@@ -210,14 +220,11 @@ class DiscoveryClient:
     async def _exchange(
         self, method: str, path: str, *, content: bytes | None = None, limit: int = LARGEST_ANSWER_BYTES
     ) -> "tuple[Any, httpx.Headers]":
-        token = self._token
-        if token is None or isinstance(token, str):
-            return await self._exchanged(method, path, token, content, limit)
-        sent = token.value
+        sent = self._token.value
         try:
             return await self._exchanged(method, path, sent, content, limit)
         except DiscoveryError as error:
-            newer = await token.renewed(sent) if error.status == 401 else None
+            newer = await self._token.renewed(sent) if error.status == 401 else None
             if newer is None:
                 raise
         return await self._exchanged(method, path, newer, content, limit)
