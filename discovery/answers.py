@@ -1,29 +1,40 @@
 """What an agent is told about its registration. Pure."""
 
-from datetime import timedelta
 from functools import lru_cache
+from typing import Any
 from urllib.parse import urlsplit
 
-from discovery.contract import Lease, Notice, Registered, is_loopback
+from pydantic_core import to_json
+
+from discovery.contract import Notice, is_loopback
+from discovery.decisions import Accepted
+from discovery.fields import to_milliseconds
 from discovery.leases import Record, interval_seconds
 
 
-def answer_to(record: Record, caller: str | None, *, changed: bool) -> Registered:
-    """The answer to `POST /register` from this address."""
-    ttl = record.registration.ttl_seconds
-    lease = None
-    if ttl is not None:
-        expires_at = record.believed_from + timedelta(seconds=ttl)
-        lease = Lease(ttl_seconds=ttl, interval_seconds=interval_seconds(ttl), expires_at=expires_at)
-    return Registered(
-        name=record.registration.name,
-        instance_id=record.registration.instance_id,
-        revision=record.revision,
-        changed=changed,
-        lease=lease,
-        observed_address=caller or record.observed_address,
-        warnings=_warnings(record.registration.endpoint, caller or record.observed_address),
+def acknowledgement(accepted: Accepted, caller: str | None) -> bytes:
+    """The answer to `POST /register` from this address: a `Registered` as JSON, made without one."""
+    record, changed, _ = accepted
+    said, observed = record.registration, caller or record.observed_address
+    return to_json(
+        {
+            "name": said.name,
+            "instance_id": said.instance_id,
+            "revision": record.revision,
+            "changed": changed,
+            "lease": _lease(record),
+            "observed_address": observed,
+            "warnings": _warnings(said.endpoint, observed),
+        }
     )
+
+
+def _lease(record: Record) -> dict[str, Any] | None:
+    ttl, lease = record.registration.ttl_seconds, record.lease
+    if ttl is None or lease is None:
+        return None
+    expires_at = to_milliseconds(record.believed_from + lease)
+    return {"ttl_seconds": ttl, "interval_seconds": interval_seconds(ttl), "expires_at": expires_at}
 
 
 @lru_cache(maxsize=4096)  # a heartbeat asks the same every time

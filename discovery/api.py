@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
+from discovery.answers import acknowledgement
 from discovery.auth import OPEN, Scoped, Who, check_name, needs
 from discovery.contract import AgentRecord, Check, Registered, Registration
 from discovery.deps import Config, Table, only, problems
@@ -34,15 +35,13 @@ router = APIRouter(route_class=Scoped)
         ),
     },
 )
-async def register(
-    registration: Registration, request: Request, response: Response, table: Table, who: Who
-) -> Registered:
+async def register(registration: Registration, request: Request, table: Table, who: Who) -> Response:
     """Upsert by name and instance. Send the same again within the lease to keep it; without `ttl_seconds` it stays."""
     check_name(who, registration.name)
     caller = request.client.host if request.client else None
-    answer, new = await table.register(registration, caller)
-    response.status_code = 201 if new else 200
-    return answer
+    accepted = await table.register(registration, caller)
+    body, status = acknowledgement(accepted, caller), 201 if accepted.new else 200
+    return Response(body, status_code=status, media_type="application/json")
 
 
 @router.get(

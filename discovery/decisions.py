@@ -1,7 +1,7 @@
 """What becomes of a word from an agent, and of silence: each function reads a draft and adds the changes. Pure."""
 
-from dataclasses import replace
 from datetime import datetime
+from typing import NamedTuple
 
 from discovery.contract import Conflict, Reachability, Registration
 from discovery.contract_diff import contract_diff
@@ -10,11 +10,36 @@ from discovery.table import Draft, Key, turned
 
 REMEMBERED_PROCESSES = 8
 STATUS_FIELDS = {"status", "checks"}
-_FIELDS = tuple(Registration.model_fields)
 
 
 class Superseded(Exception):
     """A process spoke for an entry that a newer process has taken over; the newer one keeps it."""
+
+
+class Said(NamedTuple):
+    """A word from a process: what it registers, from where, and what of that was news when it came."""
+
+    registration: Registration
+    caller: str | None
+    known: Record | None
+    fields: tuple[str, ...]  # that differ from the known record's
+
+    @classmethod
+    def of(cls, registration: Registration, caller: str | None, known: Record | None) -> "Said":
+        """Compare it with what is known."""
+        return cls(registration, caller, known, () if known is None else _changed_fields(known, registration))
+
+    def news(self, known: Record) -> tuple[str, ...]:
+        """The fields that differ from this record's."""
+        return self.fields if known is self.known else _changed_fields(known, self.registration)
+
+
+class Accepted(NamedTuple):
+    """What became of it."""
+
+    record: Record
+    changed: bool  # whether anything in the body was news
+    new: bool
 
 
 def superseded(known: Record | None, registration: Registration, now: datetime) -> Superseded | None:
@@ -34,12 +59,12 @@ def claimed_again(known: Record | None, registration: Registration, now: datetim
     refusal, conflict = superseded(known, registration, now), known and known.conflict
     if known is None or refusal is None or conflict is None or conflict.boot_id != registration.boot_id:
         return None
-    return replace(known, conflict=conflict.model_copy(update={"last_seen": now})), refusal
+    return known._replace(conflict=conflict.model_copy(update={"last_seen": now})), refusal
 
 
-def register(draft: Draft, registration: Registration, caller: str | None) -> tuple[Record, bool, bool] | Superseded:
-    """Add or renew one instance: the record, whether the body changed, whether it is new; or who holds the entry."""
-    now = draft.now
+def register(draft: Draft, said: Said) -> Accepted | Superseded:
+    """Add or renew one instance; or say who holds the entry."""
+    now, registration = draft.now, said.registration
     known = draft.get((registration.name, registration.instance_id))
     refusal = superseded(known, registration, now)
     if known is not None and refusal is not None:
@@ -47,17 +72,16 @@ def register(draft: Draft, registration: Registration, caller: str | None) -> tu
         return refusal
     status, reason = reported(registration)
     if known is None:
-        fresh = Record(registration, draft.next, now, now, now, status, reason, now, caller)
-        return draft.put("registered", fresh), True, True
-    fields = _changed_fields(known.registration, registration)
-    fresh = replace(
-        known,
+        fresh = Record(registration, draft.next, now, now, now, status, reason, now, said.caller)
+        return Accepted(draft.put("registered", fresh), changed=True, new=True)
+    fields = said.news(known)
+    fresh = known._replace(
         registration=registration,
         revision=draft.next,
         last_seen=now,
         believed_from=now,
         reason=reason,
-        observed_address=caller if fields else known.observed_address,
+        observed_address=said.caller if fields else known.observed_address,
         earlier=_earlier(known, registration, draft),
         conflict=None if known.conflict and known.conflict.boot_id == registration.boot_id else known.conflict,
         reachability=None if "endpoint" in fields else known.reachability,
@@ -65,8 +89,8 @@ def register(draft: Draft, registration: Registration, caller: str | None) -> tu
     if status != known.status:
         fresh = turned(fresh, Turn(status, reason, now), now)
     tools = contract_diff(known.registration.tools, registration.tools) if "tools" in fields else None
-    kind = "updated" if set(fields) - STATUS_FIELDS else "status"
-    return draft.put(kind, fresh, fields=fields, tools=tools), bool(fields), False
+    kind = "status" if STATUS_FIELDS.issuperset(fields) else "updated"
+    return Accepted(draft.put(kind, fresh, fields=fields, tools=tools), changed=bool(fields), new=False)
 
 
 def remove(draft: Draft, name: str, instance_id: str | None, boot_id: str | None) -> Superseded | None:
@@ -98,7 +122,7 @@ def sweep(draft: Draft, horizon: datetime) -> None:
             draft.turn(record, step)
         elif record.conflict and record.lease and draft.now >= record.conflict.last_seen + record.lease:
             reason = f"the process at {record.conflict.endpoint} claims this entry no longer"
-            draft.put("conflict", replace(record, conflict=None), reason=reason)
+            draft.put("conflict", record._replace(conflict=None), reason=reason)
 
 
 def reached(draft: Draft, key: Key, found: Reachability) -> None:
@@ -106,12 +130,7 @@ def reached(draft: Draft, key: Key, found: Reachability) -> None:
     known = draft.get(key)
     if known is not None:
         reason = f"its endpoint answers: {found.reason}" if found.ok else f"its endpoint: {found.reason}"
-        draft.put("status", replace(known, reachability=found), reason=reason)
-
-
-def repeats(record: Record, registration: Registration) -> bool:
-    """Whether a registration says what the record has already."""
-    return record.registration is registration or record.registration == registration
+        draft.put("status", known._replace(reachability=found), reason=reason)
 
 
 def is_alive(record: Record) -> bool:
@@ -122,18 +141,22 @@ def is_alive(record: Record) -> bool:
 def _rival(draft: Draft, known: Record, registration: Registration) -> None:
     other = Conflict(boot_id=registration.boot_id or "", endpoint=registration.endpoint, last_seen=draft.now)
     reason = f"two live processes claim this entry; the older one is at {other.endpoint}"
-    draft.put("conflict", replace(known, conflict=other), reason=reason)
+    draft.put("conflict", known._replace(conflict=other), reason=reason)
 
 
-def _changed_fields(before: Registration, after: Registration) -> tuple[str, ...]:
-    then, now = before.__dict__, after.__dict__
-    return tuple(name for name in _FIELDS if then[name] != now[name])
+def _changed_fields(known: Record, registration: Registration) -> tuple[str, ...]:
+    if known.registration is registration:
+        return ()
+    now = vars(registration)
+    return tuple([name for name, then in vars(known.registration).items() if then != now[name]])
 
 
 def _earlier(known: Record, registration: Registration, draft: Draft) -> tuple[Conflict, ...]:
     """Who held the entry and may still be alive, the latest last. Processes that name no `boot_id` replace freely."""
-    others = tuple(other for other in known.earlier if other.boot_id != registration.boot_id)
     held = known.registration.boot_id
+    if held == registration.boot_id and not known.earlier:
+        return ()
+    others = tuple(other for other in known.earlier if other.boot_id != registration.boot_id)
     alive = known.lease is not None and draft.now < known.believed_from + known.lease
     if held and registration.boot_id and held != registration.boot_id and alive:
         other = Conflict(boot_id=held, endpoint=known.registration.endpoint, last_seen=known.last_seen)

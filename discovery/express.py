@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from discovery import tokens
+from discovery.answers import acknowledgement
 from discovery.api import list_headers, tag_matches
 from discovery.auth import admitted, check_name
 from discovery.contract import MAX_BODY_BYTES, Registration
@@ -79,15 +80,15 @@ class Express:
             if body is None:
                 return
             digest = blake2b(body, digest_size=16).digest()
-            registration = self._known.get(digest) or Registration.model_validate_json(body)
+            registration = self._known.get(digest) or Registration.read(body)
             check_name(caller, registration.name)
         except (Refusal, ValidationError):
             # The route says what is wrong, and with which field.
             await self._app(scope, receive if body is None else _again(body, receive), send)
             return
-        registry = cast("Registry", scope["state"]["registry"])
+        registry, peer = cast("Registry", scope["state"]["registry"]), scope["client"][0] if scope["client"] else None
         try:
-            answer, new = await registry.register(registration, scope["client"][0] if scope["client"] else None)
+            accepted = await registry.register(registration, peer)
         except Exception as error:
             header = identify(scope)
             response = answer_to(Request(scope), error)
@@ -97,7 +98,7 @@ class Express:
                 return
             raise  # to the log
         self._known[digest] = registration
-        await _send(send, scope, 201 if new else 200, [JSON], answer.model_dump_json().encode())
+        await _send(send, scope, 201 if accepted.new else 200, [JSON], acknowledgement(accepted, peer))
 
 
 def _headers(scope: Scope) -> dict[bytes, bytes]:

@@ -2,11 +2,10 @@
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from math import ceil
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from discovery.contract import Conflict, Reachability, Registration
 from discovery.history import GuardState
@@ -29,8 +28,7 @@ Status = Literal["registered", "up", "degraded", "draining", "stale", "down", "r
 LIVE: frozenset[Status] = frozenset({"up", "degraded", "draining"})
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One instance as the registry knows it.
 
     `status`, `reason` and `since` are what readers were told last: they move by changes, never by themselves.
@@ -68,8 +66,7 @@ def _lease(ttl_seconds: float | None) -> timedelta | None:
     return None if ttl_seconds is None else timedelta(seconds=ttl_seconds)
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(NamedTuple):
     """A status that time has brought, or a heartbeat after silence."""
 
     status: Status
@@ -163,7 +160,7 @@ def after_restart(record: Record, now: datetime) -> Record:
     if lease is None:
         return record
     leases = 0 if record.status in LIVE else STALE_AFTER_LEASES if record.status == "stale" else DOWN_AFTER_LEASES
-    return replace(record, believed_from=now - leases * lease)
+    return record._replace(believed_from=now - leases * lease)
 
 
 def interval_seconds(ttl_seconds: float) -> float:

@@ -8,13 +8,12 @@ nothing moves times in memory only, so agents keep their leases while the storag
 import logging
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, cast
 
 from discovery import decisions
-from discovery.answers import answer_to
-from discovery.contract import AgentRecord, Reachability, Registered, Registration
+from discovery.contract import AgentRecord, Reachability, Registration
+from discovery.decisions import Accepted, Said
 from discovery.finding import find
 from discovery.heartbeats import Heartbeats, elapsed
 from discovery.history import GuardState, HistoryEntry
@@ -88,8 +87,8 @@ class Registry:
             raise StoreError(self._trouble)
         await self._store.check()
 
-    async def register(self, registration: Registration, caller: str | None = None) -> tuple[Registered, bool]:
-        """Add or renew one instance. Answers what to tell the agent, and whether it is new.
+    async def register(self, registration: Registration, caller: str | None = None) -> Accepted:
+        """Add or renew one instance.
 
         A repeat with an unchanged body touches neither the store nor the revision.
 
@@ -98,22 +97,21 @@ class Registry:
         """
         self._tick()
         known = self._table.get((registration.name, registration.instance_id))
-        if known is not None and decisions.repeats(known, registration) and decisions.is_alive(known):
-            return answer_to(self._hear(known, registration), caller, changed=False), False
+        said = Said.of(registration, caller, known)
+        if known is not None and not said.fields and decisions.is_alive(known):
+            return self._hear(known, registration)
         again = decisions.claimed_again(known, registration, self._clock())
         if again is not None:  # everybody has been told: no write for it
             self._table.put(again[0])
             self._listing.heard(registration.name)
             raise again[1]
         try:
-            decided = await self._writer.write(lambda draft: decisions.register(draft, registration, caller))
+            decided = await self._writer.write(lambda draft: decisions.register(draft, said))
         except StoreError:
-            if known is None or not decisions.repeats(known, registration):
+            if known is None or said.fields:
                 raise
-            # It is back; the sweep will tell others.
-            return answer_to(self._hear(known, registration), caller, changed=False), False
-        record, changed, new = cast("tuple[Record, bool, bool]", decided)  # the writer raises a refusal
-        return answer_to(record, caller, changed=changed), new
+            return self._hear(known, registration)  # it is back; the sweep will tell others
+        return cast("Accepted", decided)  # the writer raises a refusal
 
     async def remove(self, name: str, instance_id: str | None = None, boot_id: str | None = None) -> None:
         """Take one instance out, or all of a name; nothing happens where there is none.
@@ -130,7 +128,7 @@ class Registry:
         known = self._table.get((name, instance_id))
         old = known and known.reachability
         if known is not None and old is not None and (old.ok, old.reason) == (found.ok, found.reason):
-            self._table.put(replace(known, reachability=found))
+            self._table.put(known._replace(reachability=found))
             self._listing.heard(name)
         elif known is not None:
             await self._writer.write(lambda draft: decisions.reached(draft, (name, instance_id), found))
@@ -218,14 +216,14 @@ class Registry:
         self._table.excuse(timedelta(seconds=late), self._clock())
         self._listing.heard(*self._table.names)
 
-    def _hear(self, known: Record, registration: Registration) -> Record:
+    def _hear(self, known: Record, registration: Registration) -> Accepted:
         """The object that was sent is kept, not its equal: who repeats it is recognised by it."""
         now = self._clock()
-        fresh = replace(known, registration=registration, last_seen=now, believed_from=now)
+        fresh = known._replace(registration=registration, last_seen=now, believed_from=now)
         self._table.put(fresh)
         self._heartbeats.hear(fresh)
         self._listing.heard(fresh.registration.name)
-        return fresh
+        return Accepted(fresh, changed=False, new=False)
 
     def _swept(self, draft: Draft) -> None:
         decisions.sweep(draft, draft.now - SHARED_MARGIN if self._store.shared else draft.now)

@@ -1,9 +1,9 @@
 """The table in memory, the changes it is made of, and a draft of the next ones. Nothing here waits or stores."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from discovery.history import ContractDiff, GuardState, Kind
 from discovery.leases import FLAPPING_TURNS, FLAPPING_WINDOW, LIVE, Record, Turn, due_at
@@ -13,8 +13,7 @@ GUARD: Key = ("", "")  # a change of no record
 AT_ONCE, NEVER = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class Change(NamedTuple):
     """One step of the table, from the revision before to this one."""
 
     revision: int
@@ -76,7 +75,7 @@ class Table:
         known = self.get(key)
         if known is None or last_seen <= known.last_seen:
             return False
-        self.put(replace(known, last_seen=last_seen, believed_from=max(known.believed_from, last_seen)))
+        self.put(known._replace(last_seen=last_seen, believed_from=max(known.believed_from, last_seen)))
         return True
 
     def is_quiet(self, now: datetime) -> bool:
@@ -91,7 +90,7 @@ class Table:
         """Count silence from later for everybody: this much of it was not theirs."""
         for record in list(self):
             believed_from = max(record.believed_from, min(record.believed_from + silence, now))
-            self.put(replace(record, believed_from=believed_from))
+            self.put(record._replace(believed_from=believed_from))
 
     def apply(self, change: Change) -> bool:
         """Take one step; False where it was taken before."""
@@ -127,8 +126,7 @@ def _heard_last(record: Record, known: Record) -> Record:
     """A heartbeat may have come while the change was written: what is newer stays."""
     if known.last_seen <= record.last_seen and known.believed_from <= record.believed_from:
         return record
-    return replace(
-        record,
+    return record._replace(
         last_seen=max(record.last_seen, known.last_seen),
         believed_from=max(record.believed_from, known.believed_from),
     )
@@ -175,7 +173,7 @@ class Draft:
         reason: str | None = None,
     ) -> Record:
         """Add or replace a record; answers it with its revision. The reason is the record's own, if none is given."""
-        stored = record if record.revision == self.next else replace(record, revision=self.next)
+        stored = record if record.revision == self.next else record._replace(revision=self.next)
         because = record.reason if reason is None else reason
         self._step(kind, record.key, record=stored, fields=fields, tools=tools, reason=because)
         return stored
@@ -212,4 +210,4 @@ def turned(record: Record, step: Turn, now: datetime) -> Record:
     """A record in another status; one that turns again and again says so."""
     turns = (*(at for at in record.turns if now - at < FLAPPING_WINDOW), now)[-32:]
     flapping = f"; its status changed {len(turns)} times within 10 minutes" if len(turns) >= FLAPPING_TURNS else ""
-    return replace(record, status=step.status, reason=step.reason + flapping, since=step.since, turns=turns)
+    return record._replace(status=step.status, reason=step.reason + flapping, since=step.since, turns=turns)

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import datetime
 from uuid import uuid4
 
@@ -51,7 +50,7 @@ class MemoryStore:
         """See `Writing`."""
         for change in changes:
             self.revision = change.revision
-            self._changes.append(replace(change, before=None))
+            self._changes.append(change._replace(before=None))
             entry = history_entry(change)
             if entry is not None:
                 self._lines.append(Line(change.key[0], entry))
@@ -68,7 +67,7 @@ class MemoryStore:
     async def since(self, revision: int) -> Sequence[Change]:
         """See `Store`."""
         return [
-            replace(change, record=self._records.get(change.key))
+            change._replace(record=self._records.get(change.key))
             for change in self._changes
             if change.revision > revision
         ]
@@ -78,7 +77,7 @@ class MemoryStore:
         for seen in sightings:
             record = self._records.get((seen.name, seen.instance_id))
             if record is not None and record.last_seen < seen.last_seen:
-                heard = replace(record, last_seen=seen.last_seen, believed_from=seen.last_seen)
+                heard = record._replace(last_seen=seen.last_seen, believed_from=seen.last_seen)
                 self._records[record.key] = heard
 
     async def sightings(self, after: datetime) -> Sequence[Sighting]:

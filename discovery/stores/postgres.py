@@ -15,7 +15,7 @@ from discovery.history import HistoryEntry
 from discovery.leases import Record
 from discovery.search import Found
 from discovery.stores.base import Line, Sighting, Snapshot, StoreError, added
-from discovery.stores.rows import entry_of, history_row, record_of, work_of
+from discovery.stores.rows import entry_of, history_values, line_values, record_of, work_of
 from discovery.table import Change
 
 LONGEST_CALL_SECONDS = 3.0  # waiting for a connection and for other writers included: a client gives up after five
@@ -111,7 +111,7 @@ class PostgresStore:
             if writing.revision:
                 raise StoreError(f"the {self._where} is not empty: it is at revision {writing.revision}")
             await writing.refill(snapshot.records, snapshot.revision, snapshot.lineage)
-            await writing.log([history_row(line.name, line.entry) for line in history])
+            await writing.log([line_values(line) for line in history])
 
     async def woken(self) -> None:
         """See `Store`. Without a connection that listens it raises, and the caller has to look by itself."""
@@ -212,7 +212,7 @@ class PostgresWriting:
     async def append(self, changes: Sequence[Change]) -> None:
         """See `Writing`."""
         work = work_of(changes)
-        await self.log(work.history)
+        await self.log([history_values(change) for change in changes])
         await self._connection.executemany(rows.DROP, work.gone)
         await self._connection.executemany(rows.PUT, [rows.values(record) for record in work.there])
         await self._advance(changes[-1].revision, self.lineage)
@@ -223,9 +223,9 @@ class PostgresWriting:
         await self._connection.executemany(rows.PUT, [rows.values(record) for record in records])
         await self._advance(revision, lineage)
 
-    async def log(self, history: Sequence[dict[str, Any]]) -> None:
+    async def log(self, history: Sequence[Sequence[Any]]) -> None:
         """Add lines to the history."""
-        await self._connection.executemany(rows.LOG, [rows.log_values(row) for row in history])
+        await self._connection.executemany(rows.LOG, history)
 
     async def _advance(self, revision: int, lineage: str) -> None:
         await self._connection.execute("UPDATE discovery.state SET revision = $1, lineage = $2", revision, lineage)

@@ -5,7 +5,7 @@ from uuid import uuid4
 
 from discovery.leases import Record
 from discovery.search import indexed
-from discovery.stores.rows import AGENT_COLUMNS, HISTORY_COLUMNS, agent_row, change_of, record_of, too_new
+from discovery.stores.rows import AGENT_COLUMNS, HISTORY_COLUMNS, agent_values, change_of, record_of, too_new
 from discovery.table import Change, Key
 
 FORMAT = 1
@@ -128,13 +128,7 @@ async def changes(connection: Any, revision: int) -> list[Change]:
 
 def values(record: Record) -> tuple[Any, ...]:
     """The parameters of `PUT`."""
-    row = agent_row(record)
-    return (*(row[column] for column in AGENT_COLUMNS), _vector(record))
-
-
-def log_values(row: dict[str, Any]) -> tuple[Any, ...]:
-    """The parameters of `LOG`."""
-    return tuple(row[column] for column in HISTORY_COLUMNS)
+    return (*agent_values(record), _vector(record))
 
 
 def _vector(record: Record) -> str:

@@ -2,10 +2,11 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from operator import itemgetter
+from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
@@ -14,45 +15,46 @@ from discovery.contract import Conflict, Reachability, Registration
 from discovery.history import ContractDiff, GuardState, HistoryEntry
 from discovery.leases import Record
 from discovery.search import WEIGHTS
-from discovery.stores.base import StoreError
+from discovery.stores.base import Line, StoreError
 from discovery.table import GUARD, Change, Key
 
 JSON_COLUMNS = ("tools", "tags", "checks", "skills", "protocols", "links", "model", "metadata")
+_PLAIN_COLUMNS = tuple(name for name in Registration.model_fields if name != "status" and name not in JSON_COLUMNS)
 AGENT_COLUMNS = (
-    *("name", "instance_id", "endpoint", "status", "status_reason", "agent_type", "version", "description", "owner"),
-    *("last_seen", "since", "registered_at", "reported_status", "ttl_seconds", "public_endpoint", "observed_address"),
-    *("boot_id", *JSON_COLUMNS, "config_fingerprint", "turns", "earlier", "conflict", "reachability", "revision"),
+    *(*_PLAIN_COLUMNS, *JSON_COLUMNS, "reported_status", "status", "status_reason", "revision"),
+    *("registered_at", "since", "last_seen", "observed_address", "turns", "earlier", "conflict", "reachability"),
 )
 HISTORY_COLUMNS = (
     *("revision", "at", "kind", "name", "instance_id", "status", "reason", "version", "endpoint", "boot_id"),
     *("fields", "tools"),
 )
-_PLAIN_COLUMNS = tuple(name for name in Registration.model_fields if name != "status" and name not in JSON_COLUMNS)
+AsWritten = Callable[[datetime], Any]
+_Values = Callable[[dict[str, Any]], tuple[Any, ...]]
+_plain, _nested = cast("_Values", itemgetter(*_PLAIN_COLUMNS)), cast("_Values", itemgetter(*JSON_COLUMNS))
 _CONFLICTS = TypeAdapter(tuple[Conflict, ...])
 
 logger = logging.getLogger(__name__)
 
 
-def agent_row(record: Record) -> dict[str, Any]:
-    """A record as columns; times are aware datetimes, nested values JSON text."""
-    said = record.registration
-    fields = said.__dict__
-    return {
-        **{column: fields[column] for column in _PLAIN_COLUMNS},
-        **{column: _json(fields[column]) for column in JSON_COLUMNS},
-        "status": record.status,
-        "status_reason": record.reason,
-        "reported_status": said.status,
-        "revision": record.revision,
-        "registered_at": record.registered_at,
-        "since": record.since,
-        "last_seen": record.last_seen,
-        "observed_address": record.observed_address,
-        "turns": _json([at.isoformat() for at in record.turns]),
-        "earlier": _json(record.earlier),
-        "conflict": _json(record.conflict),
-        "reachability": _json(record.reachability),
-    }
+def agent_values(record: Record, moment: AsWritten = lambda at: at) -> tuple[Any, ...]:
+    """The values of `AGENT_COLUMNS`: times as `moment` writes them, nested values as JSON text."""
+    said = vars(record.registration)
+    return (
+        *_plain(said),
+        *[_json(value) for value in _nested(said)],
+        said["status"],
+        record.status,
+        record.reason,
+        record.revision,
+        moment(record.registered_at),
+        moment(record.since),
+        moment(record.last_seen),
+        record.observed_address,
+        _json([at.isoformat() for at in record.turns]),
+        _json(record.earlier),
+        _json(record.conflict),
+        _json(record.reachability),
+    )
 
 
 def record_of(row: Mapping[str, Any]) -> Record | None:
@@ -86,45 +88,29 @@ def left_out(row: Mapping[str, Any], error: Exception) -> None:
     logger.error("a row of the registry's table is left out, %s/%s: %s", row["name"], row["instance_id"], error)
 
 
-def history_entry(change: Change) -> HistoryEntry | None:
-    """What the history keeps of a change; None for one that is about no agent."""
+def history_values(change: Change, moment: AsWritten = lambda at: at) -> tuple[Any, ...]:
+    """The values of `HISTORY_COLUMNS`. Of the guard, `fields` has the names, `reason` begins with the state."""
     record = change.record or change.before
     if record is None:
-        return None
-    return HistoryEntry(
-        revision=change.revision,
-        at=change.at,
-        kind=change.kind,
-        instance_id=change.key[1],
-        status="removed" if change.record is None else record.status,
-        reason=change.reason,
-        version=record.registration.version,
-        endpoint=record.registration.endpoint,
-        boot_id=record.registration.boot_id,
-        fields=list(change.fields),
-        tools=change.tools,
-    )
+        told = "on" if change.guard else "off", change.reason, "", "", None, _json(change.guard) or "[]"
+    else:
+        status = record.status if change.record else "removed"
+        said = record.registration
+        told = status, change.reason, said.version, said.endpoint, said.boot_id, _json(change.fields)
+    return change.revision, moment(change.at), change.kind, *change.key, *told, _json(change.tools)
 
 
-def history_row(name: str, entry: HistoryEntry) -> dict[str, Any]:
-    """An entry as columns."""
-    return {**entry.__dict__, "name": name, "fields": _json(entry.fields), "tools": _json(entry.tools)}
+def line_values(line: Line, moment: AsWritten = lambda at: at) -> tuple[Any, ...]:
+    """The values of `HISTORY_COLUMNS` for history that was made elsewhere."""
+    kept = {**vars(line.entry), "name": line.name, "at": moment(line.entry.at)}
+    kept |= {"fields": _json(line.entry.fields), "tools": _json(line.entry.tools)}
+    return tuple([kept[column] for column in HISTORY_COLUMNS])
 
 
-def guard_row(change: Change) -> dict[str, Any]:
-    """A change of the guard as columns: `fields` has the names, `reason` begins with the state."""
-    guard = change.guard
-    row: dict[str, Any] = dict.fromkeys(HISTORY_COLUMNS, "")
-    return row | {
-        "revision": change.revision,
-        "at": change.at,
-        "kind": "guard",
-        "status": "on" if guard else "off",
-        "reason": change.reason,
-        "fields": "[]" if guard is None else guard.model_dump_json(),
-        "boot_id": None,
-        "tools": None,
-    }
+def history_entry(change: Change) -> HistoryEntry | None:
+    """What the history keeps of a change; None for one that is about no agent."""
+    kept: dict[str, Any] = dict(zip(HISTORY_COLUMNS, history_values(change), strict=True))
+    return None if change.kind == "guard" else entry_of(kept)
 
 
 def entry_of(row: Mapping[str, Any]) -> HistoryEntry:
@@ -165,9 +151,8 @@ def change_of(row: dict[str, Any], now: Record | None) -> Change:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What changes do to the tables. Keys are in order, so that two writers never wait for each other."""
+    """What changes do to the table. Keys are in order, so that two writers never wait for each other."""
 
-    history: list[dict[str, Any]]
     gone: list[Key]
     there: list[Record]
     told: list[Record]  # those of `there` whose words are different
@@ -175,12 +160,10 @@ class Work:
 
 def work_of(changes: Sequence[Change]) -> Work:
     """Sort changes into what has to be written; of several changes of one record the last one counts."""
-    last = {change.key: change.record for change in changes if change.key != GUARD}
+    last = {change.key: change.record for change in changes if change.kind != "guard"}
     spoken = {change.key for change in changes if change.kind in {"registered", "updated"} and _says_other(change)}
-    entries = [(change, history_entry(change)) for change in changes]
     there = [record for _, record in sorted(last.items()) if record is not None]
     return Work(
-        history=[guard_row(one) if entry is None else history_row(one.key[0], entry) for one, entry in entries],
         gone=sorted(key for key, record in last.items() if record is None),
         there=there,
         told=[record for record in there if record.key in spoken],
@@ -198,7 +181,9 @@ def _says_other(change: Change) -> bool:
 
 
 def _json(value: Any) -> str | None:
-    return None if value is None else to_json(value).decode()
+    if not value:  # as most are
+        return None if value is None else "{}" if isinstance(value, dict) else "[]"
+    return to_json(value).decode()
 
 
 def too_new(where: str, found: int) -> StoreError:

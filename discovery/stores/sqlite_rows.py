@@ -7,7 +7,6 @@ from datetime import datetime
 from functools import cache
 from hashlib import blake2b
 from itertools import chain
-from operator import itemgetter
 from typing import Any
 
 from discovery.leases import Record
@@ -16,10 +15,11 @@ from discovery.stores.base import Line
 from discovery.stores.rows import (
     AGENT_COLUMNS,
     HISTORY_COLUMNS,
-    agent_row,
+    agent_values,
     change_of,
-    history_row,
+    history_values,
     left_out,
+    line_values,
     record_of,
     work_of,
 )
@@ -78,9 +78,9 @@ def appended(changes: Sequence[Change]) -> list[Statement]:
 
 def _changed(changes: Sequence[Change]) -> Iterator[Statement]:
     work = work_of(changes)
-    yield from _with(_LOG, [_values(row, HISTORY_COLUMNS) for row in work.history])
+    yield from _with(_LOG, [history_values(change, datetime.isoformat) for change in changes])
     yield from _with(_DROP, work.gone)
-    yield from _with(_PUT, [_values(agent_row(record), AGENT_COLUMNS) for record in work.there])
+    yield from _putting(work.there)
     yield from _with(_UNINDEX, [(_rowid(key),) for key in (*work.gone, *(record.key for record in work.told))])
     yield from indexing(work.told)
 
@@ -89,19 +89,23 @@ def filled(records: Sequence[Record]) -> Iterator[Statement]:
     """What makes the table and the index hold exactly these records."""
     yield "DELETE FROM agents", ()
     yield "DELETE FROM agents_search", ()
-    yield from _with(_PUT, [_values(agent_row(record), AGENT_COLUMNS) for record in records])
+    yield from _putting(records)
     yield from indexing(records)
 
 
 def logged(lines: Iterable[Line]) -> Iterator[Statement]:
     """What writes history that was made elsewhere."""
-    return _with(_LOG, [_values(history_row(line.name, line.entry), HISTORY_COLUMNS) for line in lines])
+    return _with(_LOG, [line_values(line, datetime.isoformat) for line in lines])
 
 
 def indexing(records: Iterable[Record]) -> Iterator[Statement]:
     """What makes records findable."""
     words = [(record.key, indexed(record.registration)) for record in records]
     return _with(_INDEX, [(_rowid(key), key[0], *(said[one] for one in WEIGHTS)) for key, said in words])
+
+
+def _putting(records: Iterable[Record]) -> Iterator[Statement]:
+    return _with(_PUT, [agent_values(record, datetime.isoformat) for record in records])
 
 
 def _with(statement: str, rows: Sequence[Sequence[Any]]) -> Iterator[Statement]:
@@ -130,11 +134,6 @@ def timed(row: sqlite3.Row) -> dict[str, Any]:
     """A row with its times as datetimes."""
     columns: dict[str, Any] = dict(row)
     return columns | {one: datetime.fromisoformat(columns[one]) for one in TIMES if one in columns}
-
-
-def _values(row: dict[str, Any], columns: Sequence[str]) -> Sequence[Any]:
-    written = row | {one: row[one].isoformat() for one in TIMES if one in row}
-    return itemgetter(*columns)(written)
 
 
 def _rowid(key: Key) -> int:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from discovery.answers import acknowledgement
+from discovery.contract import Registered, Registration
 from discovery.decisions import Superseded
 from discovery.leases import Record
 from discovery.registry import Registry
@@ -75,6 +77,12 @@ async def pass_time(registry: Registry, clock: Clock, seconds: float) -> None:
         await registry.sweep()
 
 
+async def told(registry: Registry, said: Registration, caller: str | None = None) -> tuple[Registered, bool]:
+    """What an agent hears of its registration, and whether it is new."""
+    accepted = await registry.register(said, caller)
+    return Registered.model_validate_json(acknowledgement(accepted, caller)), accepted.new
+
+
 def status(registry: Registry, name: str = "customer-service") -> str | None:
     agent = registry.agent(name)
     return agent and agent.status
@@ -94,7 +102,7 @@ async def test_a_heartbeat_brings_it_back_and_says_since_when(table: Registry, c
     await table.register(registration(ttl_seconds=30))
     await pass_time(table, clock, 100)
     assert status(table) == "down"
-    answer, new = await table.register(registration(ttl_seconds=30))
+    answer, new = await told(table, registration(ttl_seconds=30))
     assert (answer.changed, new, status(table)) == (False, False, "up")
     agent = table.agent("customer-service")
     assert agent is not None
@@ -104,11 +112,11 @@ async def test_a_heartbeat_brings_it_back_and_says_since_when(table: Registry, c
 async def test_an_unchanged_repeat_costs_no_write_and_no_revision(
     table: Registry, store: WatchedStore, clock: Clock
 ) -> None:
-    first, _ = await table.register(registration(ttl_seconds=30))
+    first, _ = await told(table, registration(ttl_seconds=30))
     store.writes.clear()
     for _ in range(4):
         clock.turn(1)
-        again, new = await table.register(registration(ttl_seconds=30))
+        again, new = await told(table, registration(ttl_seconds=30))
         assert (again.revision, again.changed, new) == (first.revision, False, False)
     assert store.writes == []
     agent = table.agent("customer-service")
@@ -134,17 +142,17 @@ async def test_heartbeats_are_written_down_in_one_batch_every_few_seconds(
 
 
 async def test_a_changed_body_is_a_change_with_a_revision_of_its_own(table: Registry) -> None:
-    first, _ = await table.register(registration())
-    second, new = await table.register(registration(version="2.0.0"))
+    first, _ = await told(table, registration())
+    second, new = await told(table, registration(version="2.0.0"))
     assert (second.changed, new, second.revision) == (True, False, (first.revision or 0) + 1)
 
 
 async def test_the_lease_that_is_answered_asks_for_three_beats_in_a_lease(table: Registry, clock: Clock) -> None:
-    answer, _ = await table.register(registration(ttl_seconds=90))
+    answer, _ = await told(table, registration(ttl_seconds=90))
     assert answer.lease is not None
     assert (answer.lease.ttl_seconds, answer.lease.interval_seconds) == (90, 30)
     assert answer.lease.expires_at == clock.now + timedelta(seconds=90)
-    answer, _ = await table.register(registration(name="other"))
+    answer, _ = await told(table, registration(name="other"))
     assert answer.lease is None
 
 
@@ -247,7 +255,7 @@ async def test_while_the_storage_fails_changes_are_refused_and_heartbeats_go_on(
         with pytest.raises(StoreError, match="on fire"):
             await change()
     clock.turn(25)
-    assert (await table.register(registration(ttl_seconds=30)))[0].changed is False
+    assert (await table.register(registration(ttl_seconds=30))).changed is False
     agent = table.agent("customer-service")
     assert agent is not None
     assert (agent.version, status(table, "other")) == ("1.0.0", None)
@@ -289,7 +297,7 @@ async def test_a_registry_whose_store_cannot_be_read_says_so_and_loads_it_later(
 
 async def test_many_registrations_of_one_key_at_once_end_as_one(table: Registry) -> None:
     answers = await asyncio.gather(*(table.register(registration(version=str(i))) for i in range(20)))
-    assert sum(new for _, new in answers) == 1
+    assert sum(answer.new for answer in answers) == 1
     assert len(table.records) == 1
     assert table.revision == 20
 
@@ -307,5 +315,5 @@ async def test_many_registrations_of_one_key_at_once_end_as_one(table: Registry)
 async def test_an_address_that_nobody_can_call_is_warned_about(
     table: Registry, endpoint: str, caller: str, code: str | None
 ) -> None:
-    answer, _ = await table.register(registration(endpoint=endpoint), caller)
+    answer, _ = await told(table, registration(endpoint=endpoint), caller)
     assert [warning.code for warning in answer.warnings] == ([code] if code else [])

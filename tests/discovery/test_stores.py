@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -109,7 +108,7 @@ async def test_a_record_without_any_of_the_optional_parts_comes_back_as_it_was(s
 
 async def test_writing_a_key_again_replaces_it_and_instances_are_kept_apart(store: Store) -> None:
     other = record(FULL.model_copy(update={"instance_id": "pod-2"}), revision=2)
-    again = replace(record(revision=3), registration=registration(name=FULL.name, instance_id="pod-1"))
+    again = record(revision=3)._replace(registration=registration(name=FULL.name, instance_id="pod-1"))
     await write(store, change(record()), change(other), change(again, "updated"))
     found = await store.load()
     assert sorted(found.records, key=lambda one: one.key) == [again, other]
@@ -148,7 +147,7 @@ async def test_a_sighting_moves_last_seen_forward_and_nothing_else(store: Store)
     earlier = Sighting(FULL.name, "pod-1", T0)
     await store.note([Sighting("nobody", "default", later), Sighting(FULL.name, "pod-1", later), earlier])
     (found,) = (await store.load()).records
-    assert found == replace(record(), last_seen=later, believed_from=later)
+    assert found == record()._replace(last_seen=later, believed_from=later)
     assert list(await store.sightings(T0 + timedelta(3))) == [Sighting(FULL.name, "pod-1", later)]
     assert list(await store.sightings(later)) == []
     assert (await store.load()).revision == 1
@@ -166,7 +165,7 @@ async def test_a_refill_leaves_exactly_what_was_given_under_its_lineage(store: S
 
 async def test_the_changes_since_a_revision_come_in_order_with_the_newest_record(store: Store) -> None:
     guard = GuardState(since=WHOLE, until=WHOLE + timedelta(minutes=15), silent=["a", "b", "c"])
-    newest = replace(record(revision=3), reason="newest")
+    newest = record(revision=3)._replace(reason="newest")
     diff = ContractDiff(added=["x"], removed=["y"], breaking=True)
     await write(
         store,
@@ -208,7 +207,7 @@ async def test_the_history_of_a_name_is_newest_first_in_pages_and_outlives_it(st
 
 
 async def test_old_history_is_forgotten_and_the_table_stays(store: Store) -> None:
-    old = replace(change(record()), at=T0 - timedelta(days=31))
+    old = change(record())._replace(at=T0 - timedelta(days=31))
     await write(store, old, change(record(revision=2), "updated"))
     await store.forget(T0 - timedelta(days=30))
     assert [entry.revision for entry in await store.history(FULL.name, limit=9)] == [2]
@@ -255,7 +254,7 @@ async def test_what_changed_or_went_is_found_as_it_is_now(store: Store) -> None:
     one = record(FLEET[0])
     await write(store, change(one))
     said = FLEET[0].model_copy(update={"description": "Answers about parcels", "tools": []})
-    changed = replace(one, registration=said, revision=2)
+    changed = one._replace(registration=said, revision=2)
     await write(store, change(changed, "updated", fields=("description", "tools")))
     assert [hit.name for hit in await store.search(["parcels"], every=True, limit=9)] == ["orders"]
     assert not await store.search(["status"], every=True, limit=9)

@@ -4,7 +4,6 @@ import asyncio
 import json
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ def fill(path: Path) -> str:
     async def work() -> None:
         store = open_store(f"sqlite:///{path}")
         first, second = change(record()), change(record(registration(name="b"), revision=2))
-        await write(store, replace(first, at=WHOLE), replace(second, at=WHOLE))
+        await write(store, first._replace(at=WHOLE), second._replace(at=WHOLE))
         await store.aclose()
 
     asyncio.run(work())
