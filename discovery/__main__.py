@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from discovery import commands
 from discovery.app import create_app
 from discovery.commands import COMMANDS
-from discovery.heads import bounded_heads
+from discovery.protocol import options
 from discovery.settings import Settings, SettingsError, version
 from discovery.watch import Watch
 
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         server_header=False,
         lifespan="on",
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,  # an open stream would otherwise keep the process for ever
-        **bounded_heads(),
+        **options(),
         **(settings.tls.options if settings.tls else {}),
     )
     with listener:

@@ -1,6 +1,6 @@
 """The JSON routes: thin adapters between HTTP and the registry."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
@@ -9,6 +9,7 @@ from discovery.auth import OPEN, Scoped, Who, check_name, needs
 from discovery.contract import AgentRecord, Check, Registered, Registration
 from discovery.deps import Config, Table, only, problems
 from discovery.history import HistoryEntry
+from discovery.packed import Packed, takes_gzip
 from discovery.paging import ListQuery, page_of
 from discovery.problems import Refusal
 from discovery.registry import Registry
@@ -62,8 +63,12 @@ async def agents(request: Request, table: Table, query: Annotated[ListQuery, Que
     """
     listing = table.listing()
     page = page_of(listing, query, await _hits(table, query.q))
-    same = tag_matches(request.headers.get("if-none-match", ""), page.etag)
-    response = Response(status_code=304) if same else Response(page.body, media_type="application/json")
+    if tag_matches(request.headers.get("if-none-match", ""), page.etag):
+        response = Response(status_code=304)
+    elif page.body is listing.body:
+        response = await _whole(request, page.body)
+    else:
+        response = Response(page.body, media_type="application/json")
     response.raw_headers += list_headers(page.etag, listing.revision)
     if page.following is not None:
         response.headers["link"] = f'<{request.url.path}?{page.following}>; rel="next"'
@@ -176,6 +181,15 @@ async def _hits(table: Registry, texts: list[str]) -> list[Hit]:
     most = len(table.records)
     found = [hit for text in texts for hit in await table.search(wanted(text), every=True, limit=most)]
     return list({hit.agent.name: hit for hit in found}.values())
+
+
+async def _whole(request: Request, body: bytes) -> Response:
+    headers, packed = {"vary": "Accept-Encoding"}, None
+    if takes_gzip(request.headers.get("accept-encoding", "").encode("latin-1")):
+        packed = await cast("Packed", request.state.packed).of(body)
+    if packed is not None:
+        headers["content-encoding"] = "gzip"
+    return Response(body if packed is None else packed, media_type="application/json", headers=headers)
 
 
 def list_headers(etag: str, revision: int) -> list[tuple[bytes, bytes]]:

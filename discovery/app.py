@@ -14,6 +14,7 @@ from discovery import api, ard, description, events, mcp_door, metrics, portal
 from discovery.background import swept
 from discovery.contract import utc_now
 from discovery.express import Express
+from discovery.packed import Packed
 from discovery.probe import probing
 from discovery.problems import Guard, add_error_table
 from discovery.registry import Registry
@@ -30,7 +31,7 @@ class _Application(FastAPI):
 
     def __init__(self, origins: Sequence[str], **options: Any) -> None:
         super().__init__(**options)
-        self._entrance: ASGIApp = Express(Guard(super().__call__))
+        self._entrance: ASGIApp = Guard(super().__call__)
         if origins:
             self._entrance = CORSMiddleware(
                 self._entrance,
@@ -72,7 +73,9 @@ def create_app(
             await stack.enter_async_context(probing(registry, settings, clock or utc_now))
             door = mcp_door.McpDoor(registry)
             stack.push_async_callback(door.aclose)
-            yield {"registry": registry, "settings": settings, "mcp": door}
+            packed = Packed()
+            express = Express(registry, settings, packed)
+            yield {"registry": registry, "settings": settings, "mcp": door, "packed": packed, "express": express}
 
     app = _Application(
         settings.cors_origins,

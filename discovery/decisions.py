@@ -6,7 +6,7 @@ from typing import NamedTuple
 from discovery.contract import Conflict, Reachability, Registration
 from discovery.contract_diff import contract_diff
 from discovery.leases import LIVE, Record, Turn, mass_silence, reported, turn
-from discovery.table import Draft, Key, turned
+from discovery.table import Draft, Key, Table, turned
 
 REMEMBERED_PROCESSES = 8
 STATUS_FIELDS = {"status", "checks"}
@@ -23,6 +23,11 @@ class Said(NamedTuple):
     caller: str | None
     known: Record | None
     fields: tuple[str, ...]  # that differ from the known record's
+
+    @property
+    def key(self) -> Key:
+        """Which instance it is about."""
+        return self.registration.name, self.registration.instance_id
 
     @classmethod
     def of(cls, registration: Registration, caller: str | None, known: Record | None) -> "Said":
@@ -65,7 +70,7 @@ def claimed_again(known: Record | None, registration: Registration, now: datetim
 def register(draft: Draft, said: Said) -> Accepted | Superseded:
     """Add or renew one instance; or say who holds the entry."""
     now, registration = draft.now, said.registration
-    known = draft.get((registration.name, registration.instance_id))
+    known = draft.get(said.key)
     refusal = superseded(known, registration, now)
     if known is not None and refusal is not None:
         _rival(draft, known, registration)
@@ -123,6 +128,17 @@ def sweep(draft: Draft, horizon: datetime) -> None:
         elif record.conflict and record.lease and draft.now >= record.conflict.last_seen + record.lease:
             reason = f"the process at {record.conflict.endpoint} claims this entry no longer"
             draft.put("conflict", record._replace(conflict=None), reason=reason)
+
+
+def is_due(table: Table, now: datetime, horizon: datetime) -> bool:
+    """Whether time asks for anything; a table that is at rest is not looked through again before it may."""
+    if table.is_quiet(now):
+        return False
+    trial = Draft(table, now)
+    sweep(trial, horizon)
+    if not trial.changes:
+        table.rest()
+    return bool(trial.changes)
 
 
 def reached(draft: Draft, key: Key, found: Reachability) -> None:

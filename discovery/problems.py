@@ -186,11 +186,9 @@ def _reason(entry: Mapping[str, Any]) -> str:
     return "is required" if entry["type"] == "missing" else str(entry["msg"])
 
 
-def identify(scope: Scope) -> tuple[bytes, bytes]:
-    """Give a request an id; the header that tells it."""
-    request_id = f"{_PROCESS}{next(_COUNTER):08x}"
-    scope.setdefault("state", {})["request_id"] = request_id
-    return b"x-request-id", request_id.encode()
+def new_request_id() -> str:
+    """What `X-Request-ID` says of the next request."""
+    return f"{_PROCESS}{next(_COUNTER):08x}"
 
 
 class Guard:
@@ -203,7 +201,8 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        header = identify(scope)
+        request_id = scope.setdefault("state", {})["request_id"] = new_request_id()
+        header = b"x-request-id", request_id.encode()
         taken = 0
 
         async def bounded() -> Message:

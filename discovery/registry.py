@@ -55,6 +55,7 @@ class Registry:
         self._heartbeats = Heartbeats(store, elapsed)
         self._awake = elapsed()
         self._forgot = self._awake - FORGET_SECONDS
+        self._margin = SHARED_MARGIN if store.shared else timedelta(0)
 
     @property
     def revision(self) -> int:
@@ -95,22 +96,31 @@ class Registry:
         Raises:
             Superseded: A newer process holds the entry and is alive.
         """
+        heard = self.hear(registration, caller)
+        return await self.write(heard) if isinstance(heard, Said) else heard
+
+    def hear(self, registration: Registration, caller: str | None) -> Accepted | Said:
+        """Renew one instance at once, if there is no news of it; else what there is to `write`."""
         self._tick()
-        known = self._table.get((registration.name, registration.instance_id))
-        said = Said.of(registration, caller, known)
-        if known is not None and not said.fields and decisions.is_alive(known):
-            return self._hear(known, registration)
-        again = decisions.claimed_again(known, registration, self._clock())
+        said = Said.of(registration, caller, self._table.get((registration.name, registration.instance_id)))
+        if said.known is None or said.fields or not decisions.is_alive(said.known):
+            return said
+        return self._hear(said.known, registration)
+
+    async def write(self, said: Said) -> Accepted:
+        """Add or change one instance; durable when it returns. Raises as `register` does."""
+        again = decisions.claimed_again(self._table.get(said.key), said.registration, self._clock())
         if again is not None:  # everybody has been told: no write for it
             self._table.put(again[0])
-            self._listing.heard(registration.name)
+            self._listing.heard(said.registration.name)
             raise again[1]
         try:
             decided = await self._writer.write(lambda draft: decisions.register(draft, said))
         except StoreError:
-            if known is None or said.fields:
+            known = self._table.get(said.key)
+            if known is None or said.news(known):
                 raise
-            return self._hear(known, registration)  # it is back; the sweep will tell others
+            return self._hear(known, said.registration)  # it is back; the sweep will tell others
         return cast("Accepted", decided)  # the writer raises a refusal
 
     async def remove(self, name: str, instance_id: str | None = None, boot_id: str | None = None) -> None:
@@ -168,7 +178,7 @@ class Registry:
             await self.catch_up()
             await self._hear_of_others()
         if self._trouble is not None or self._is_due():
-            await self._writer.write(self._swept)
+            await self._writer.write(lambda draft: decisions.sweep(draft, draft.now - self._margin))
         with self._minded():
             await self._heartbeats.note()
             if self._elapsed() - self._forgot >= FORGET_SECONDS:
@@ -225,18 +235,9 @@ class Registry:
         self._listing.heard(fresh.registration.name)
         return Accepted(fresh, changed=False, new=False)
 
-    def _swept(self, draft: Draft) -> None:
-        decisions.sweep(draft, draft.now - SHARED_MARGIN if self._store.shared else draft.now)
-
     def _is_due(self) -> bool:
         now = self._clock()
-        if self._table.is_quiet(now):
-            return False
-        trial = Draft(self._table, now)
-        self._swept(trial)
-        if not trial.changes:
-            self._table.rest()
-        return bool(trial.changes)
+        return decisions.is_due(self._table, now, now - self._margin)
 
     async def _commit(self, batch: Sequence[Decide]) -> Sequence[Any]:
         with self._minded():

@@ -11,6 +11,7 @@ import pytest
 
 from discovery.app import create_app
 from discovery.contract import Registration
+from discovery.protocol import options
 from discovery.settings import Settings
 from discovery.stores.base import Store
 from discovery.stores.memory import MemoryStore
@@ -55,7 +56,12 @@ RunRegistry = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
 @pytest.fixture
 def registry() -> RunRegistry:
-    """Run a whole registry behind a port of its own; yields an HTTP client for it."""
+    """Run a whole registry behind a port of its own, served as operators start it; yields an HTTP client for it."""
+    return running(**options())
+
+
+def running(**serving: Any) -> RunRegistry:
+    """The same, served with other options."""
 
     @asynccontextmanager
     async def run(
@@ -64,7 +70,10 @@ def registry() -> RunRegistry:
         values = {"database_url": "memory://"} | settings
         more = {} if clock is None else {"clock": clock}
         app = create_app(Settings(**values), store=store or (MemoryStore() if not settings else None), **more)
-        async with serve(app, port=port) as url, httpx.AsyncClient(base_url=url, trust_env=False, timeout=5) as http:
+        async with (
+            serve(app, port=port, **serving) as url,
+            httpx.AsyncClient(base_url=url, trust_env=False, timeout=5) as http,
+        ):
             yield http
 
     return run

@@ -16,10 +16,18 @@ from discovery.contract import Registration
 from discovery.leases import Record
 from discovery.listing import Listing, agent_record
 from discovery.packed import takes_gzip
+from discovery.protocol import options
 from discovery.stores.memory import MemoryStore
 from discovery.table import Change, Table
 from discovery.tokens import read_tokens
-from tests.discovery.conftest import MINIMAL, Clock, RunRegistry
+from tests.discovery.conftest import MINIMAL, Clock, RunRegistry, running
+
+
+@pytest.fixture(params=[options(), {}], ids=["express", "application"])
+def registry(request: pytest.FixtureRequest) -> RunRegistry:
+    """As operators start it, and behind a uvicorn that knows of no shorter way."""
+    return running(**request.param)
+
 
 LONG = MINIMAL | {"description": "Answers questions. " * 100}
 JSON = {"content-type": "application/json"}

@@ -1,0 +1,75 @@
+"""Registrations from their bytes: what was found good before is not validated again.
+
+An agent that registers once more says what it said before, word for word, or but for a check, its version, its boot.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+from pydantic import TypeAdapter
+
+from discovery.contract import Registration
+
+MOST_REMEMBERED = 16_384
+_Members = Mapping[str, msgspec.Raw]
+
+_members_of = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode  # strict: no NaN
+_EMPTY = msgspec.Raw()
+# What can be validated by itself. Rules about more than a field's own shape look at the other two.
+_ALONE: dict[str, TypeAdapter[Any]] = {
+    name: TypeAdapter(field.rebuild_annotation())
+    for name, field in Registration.model_fields.items()
+    if name not in {"tools", "metadata"}
+}
+
+
+class Read(NamedTuple):
+    """A registration, with the text that it was read from."""
+
+    registration: Registration
+    body: bytes
+    members: _Members
+
+
+class Reader:
+    """Reads registrations, and remembers the latest of each instance."""
+
+    def __init__(self, most: int = MOST_REMEMBERED) -> None:
+        self._most = most
+        self._latest: dict[tuple[bytes, bytes], Read] = {}
+
+    def read(self, body: bytes) -> Read:
+        """Read one from JSON.
+
+        Raises:
+            ValueError: It is none. `Registration` says why, and says it well when it is given what JSON makes of it.
+        """
+        members = _members_of(body)
+        latest = self._latest.get(_key(members))
+        if latest is None:
+            return Read(Registration.read(body), body, members)
+        if latest.body == body:
+            return latest
+        return Read(_changed(latest, members) or Registration.read(body), body, members)
+
+    def remember(self, read: Read) -> None:
+        """Read the next one of this instance with its help."""
+        key = _key(read.members)
+        if self._latest.pop(key, None) is None and len(self._latest) >= self._most:
+            del self._latest[next(iter(self._latest))]
+        self._latest[key] = read
+
+
+def _key(members: _Members) -> tuple[bytes, bytes]:
+    return bytes(members.get("name", _EMPTY)), bytes(members.get("instance_id", _EMPTY))
+
+
+def _changed(latest: Read, members: _Members) -> Registration | None:
+    """The latest, with what is different now; None where only the whole can be read."""
+    before = latest.members
+    different = [name for name, member in members.items() if before.get(name) != member]
+    if len(members) != len(before) or not all(name in before and name in _ALONE for name in different):
+        return None  # a member came or went, or has to be seen beside others
+    values = {name: _ALONE[name].validate_json(bytes(members[name])) for name in different}
+    return latest.registration.model_copy(update=values)
