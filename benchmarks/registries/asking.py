@@ -121,9 +121,14 @@ class Client:
         options: dict[str, Any] | None = None,
         seconds: float | None = None,
         count: int | None = None,
+        made: int | None = None,
     ) -> dict[str, Any]:
-        """Ask for some seconds, or so many times: how often it was answered, how, and how long each took."""
-        round_ = _Round(CALLS[calls](**options or {}), count)
+        """Ask for some seconds, or so many times: how often it was answered, how, and how long each took.
+
+        `made` requests are encoded before time is taken; it is over when there are no more of them.
+        """
+        requests = CALLS[calls](**options or {})
+        round_ = _Round(requests if made is None else iter(list(itertools.islice(requests, made))), count)
         loop = asyncio.get_running_loop()
         opened = [
             (await loop.create_connection(lambda: _Asking(round_), "127.0.0.1", port))[1] for _ in range(connections)
