@@ -129,11 +129,11 @@ async def test_a_react_answer_is_streamed_while_it_is_written(tmp_path: Path) ->
 
 
 async def test_a_react_model_that_invents_the_observation_gets_the_real_one(tmp_path: Path) -> None:
-    invented = 'Action: add\nAction Input: {"a": 2, "b": 3}\nObservation: 99\nThought: ok\nFinal Answer: 99'
+    invented = 'Action: add\nAction Input: {"a": 2, "b": 3}\nObservation: invented\nThought: ok\nFinal Answer: invented'
     model = ScriptedModel([invented, "Final Answer: 5"])
     events = await events_of(scripted_agent(tmp_path, "react", model))
     assert finished(events).answer == "5"
-    assert "99" not in str(model.asked[1].messages)
+    assert "invented" not in str(model.asked[1].messages)
     assert len([event for event in events if isinstance(event, ToolCalled)]) == 1
 
 
