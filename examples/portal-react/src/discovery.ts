@@ -36,6 +36,8 @@ export const nothingYet: Fleet = { state: "loading", agents: [], heard: null, pr
 export function watch(url: string, changed: (fleet: Fleet) => void): () => void {
   let fleet = nothingYet;
   let revision = 0;
+  let reading = 0; // lists that are on their way
+  const later: Change[] = []; // what came meanwhile: a list may be older than it
   let events: EventSource | undefined;
   let retry: ReturnType<typeof setTimeout> | undefined;
   const stopped = new AbortController();
@@ -46,15 +48,24 @@ export function watch(url: string, changed: (fleet: Fleet) => void): () => void 
 
   async function list() {
     const signal = AbortSignal.any([stopped.signal, AbortSignal.timeout(5000)]);
-    const response = await fetch(`${url}/agents`, { signal });
-    if (!response.ok) throw new Error(`it answered ${response.status}`);
-    const agents = (await response.json()) as Agent[];
-    revision = Number(response.headers.get("x-registry-revision"));
-    show({ state: "live", agents, heard: Date.now(), problem: null });
+    reading += 1;
+    try {
+      const response = await fetch(`${url}/agents`, { signal });
+      if (!response.ok) throw new Error(`it answered ${response.status}`);
+      const agents = (await response.json()) as Agent[];
+      revision = Number(response.headers.get("x-registry-revision"));
+      show({ state: "live", agents, heard: Date.now(), problem: null });
+    } finally {
+      reading -= 1;
+      if (reading === 0) later.splice(0).forEach(fold);
+    }
   }
 
-  function fold({ data }: MessageEvent<string>) {
-    const change = JSON.parse(data) as Change;
+  function fold(change: Change) {
+    if (reading > 0) {
+      later.push(change);
+      return;
+    }
     if (change.revision <= revision) return; // the list knew it already
     revision = change.revision;
     const others = fleet.agents.filter((agent) => agent.name !== change.name);
@@ -83,7 +94,9 @@ export function watch(url: string, changed: (fleet: Fleet) => void): () => void 
     if (stopped.signal.aborted) return;
     events = new EventSource(`${url}/events`);
     events.addEventListener("reset", () => void list().catch(lost));
-    for (const kind of CHANGES) events.addEventListener(kind, fold);
+    for (const kind of CHANGES) {
+      events.addEventListener(kind, ({ data }: MessageEvent<string>) => fold(JSON.parse(data) as Change));
+    }
     events.onerror = again;
   }
 
