@@ -6,7 +6,9 @@ import shutil
 import subprocess
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.staticfiles import StaticFiles
@@ -42,6 +44,34 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+async def changed_while_a_list_is_on_its_way(page: Any, http: httpx.AsyncClient) -> None:
+    """The list that the page reads when its stream begins comes late: older than a change that it has heard of."""
+    lists: list[Any] = []
+    second, goes_on, came = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def answer(route: Any) -> None:
+        lists.append(route)
+        answered = await route.fetch()
+        if len(lists) == 2:
+            second.set()
+            await goes_on.wait()
+        await route.fulfill(response=answered)
+        if len(lists) == 2:
+            came.set()
+
+    await page.route("**/agents", answer)
+    await page.reload()
+    await second.wait()
+    follow = "url => new Promise(done => { const events = new EventSource(url); events.onopen = () => done(); "
+    follow += "window.heard = new Promise(told => events.addEventListener('status', told)); })"
+    await page.evaluate(follow, str(http.base_url.join("/events")))
+    await add(http, name="orders", ttl_seconds=90)
+    await page.evaluate("() => window.heard.then(() => true)")
+    goes_on.set()
+    await came.wait()
+    await page.unroute("**/agents")
+
+
 async def test_a_page_on_another_origin_shows_an_agent_live_and_says_when_the_registry_is_away(
     registry: RunRegistry, project: Path
 ) -> None:
@@ -63,6 +93,8 @@ async def test_a_page_on_another_origin_shows_an_agent_live_and_says_when_the_re
                 await expect(rows.locator(".status.up")).to_have_text("● up")
                 await add(http, name="orders", ttl_seconds=90, status="degraded")
                 await expect(rows.locator(".status.degraded")).to_have_text("◐ degraded")
+                await changed_while_a_list_is_on_its_way(page, http)
+                await expect(rows.locator(".status.up")).to_have_text("● up")
                 await add(http, name="billing", tools=["find_invoice"])
                 await expect(rows.locator("strong")).to_have_text(["billing", "orders"])
                 await page.get_by_label("Search agents").fill("invoice")
