@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from typing import Annotated, Any, Literal, Self, cast
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, Tag, ValidationInfo, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, Tag, model_validator
 from pydantic_core import PydanticCustomError, from_json, to_json
 
 from discovery.fields import NAME_OR_OBJECT, Identity, Line, Moment, Name, Prose, WebAddress, empty, provider_and_name
@@ -26,8 +26,6 @@ DEFAULT_INSTANCE_ID = "default"
 FORBIDDEN_FIELDS = frozenset(
     {"system_prompt", "prompt", "instructions", "messages", "api_key", "password", "secret", "token"}
 )
-
-_PLAIN_JSON = object()
 
 ReportedStatus = Literal["up", "degraded", "draining"]
 
@@ -102,7 +100,7 @@ class Check(_Wire):
     reason: Prose | None = None
 
 
-class Registration(_Wire, extra="allow"):  # to look at what is no field, and drop it
+class Registration(_Wire):
     """What `POST /register` takes: the first five fields are the minimal contract, the rest is optional for ever."""
 
     name: Name
@@ -127,38 +125,30 @@ class Registration(_Wire, extra="allow"):  # to look at what is no field, and dr
     config_fingerprint: Line | None = None
     metadata: dict[str, JsonValue] = empty(dict)
 
+    @model_validator(mode="before")
     @classmethod
-    def read(cls, body: bytes) -> Self:
-        """Read it from JSON; what every reader could parse as well is not written and parsed again to find out."""
-        context = None if b"NaN" in body or b"Infinity" in body else _PLAIN_JSON
-        return cast("Self", cls.__pydantic_validator__.validate_json(body, context=context))
+    def _holds_nothing_forbidden(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            sent = cast("dict[Any, Any]", data)
+            for field in [*sent, *_keys_within(sent.get("metadata"))]:
+                if isinstance(field, str) and field.lower() in FORBIDDEN_FIELDS:
+                    raise PydanticCustomError(
+                        "forbidden_field",
+                        "'{field}' must not be sent: prompts and secrets have no place in a registry",
+                        {"field": field},
+                    )
+        return cast("Any", data)
 
     @model_validator(mode="after")
-    def _can_be_kept(self, info: ValidationInfo) -> Self:
-        if self.__pydantic_extra__ or self.metadata:
-            self._check_keys()
-        if info.context is not _PLAIN_JSON:
-            self._check_json()
-        if self.metadata and len(json.dumps(self.metadata, ensure_ascii=False).encode()) > MAX_METADATA_BYTES:
-            raise PydanticCustomError("metadata_too_large", "metadata must be at most 16 KiB as JSON")
-        return self
-
-    def _check_keys(self) -> None:
-        for field in [*(self.__pydantic_extra__ or {}), *_keys_within(self.metadata)]:
-            if isinstance(field, str) and field.lower() in FORBIDDEN_FIELDS:
-                raise PydanticCustomError(
-                    "forbidden_field",
-                    "'{field}' must not be sent: prompts and secrets have no place in a registry",
-                    {"field": field},
-                )
-        object.__setattr__(self, "__pydantic_extra__", {})
-
-    def _check_json(self) -> None:
+    def _can_be_kept(self) -> Self:
         schemas = [tool.input_schema for tool in self.tools if isinstance(tool, ToolInfo) and tool.input_schema]
         try:
             from_json(to_json([self.metadata, schemas]), allow_inf_nan=False)
         except ValueError:  # NaN, half a surrogate pair, absurd depth: no reader could parse it
             raise PydanticCustomError("not_json", "metadata and input_schema must be plain JSON") from None
+        if self.metadata and len(json.dumps(self.metadata, ensure_ascii=False).encode()) > MAX_METADATA_BYTES:
+            raise PydanticCustomError("metadata_too_large", "metadata must be at most 16 KiB as JSON")
+        return self
 
 
 def _keys_within(value: Any) -> Iterator[Any]:

@@ -58,8 +58,8 @@ class Express:
         """`GET /agents`."""
         registry, asked = self._registry, headers.get(b"if-none-match")
         try:
-            if asked and tag_matches(asked.decode("latin-1"), registry.tag):
-                return Reply(304, _lines(list_headers(registry.tag, registry.revision)) + _signed(new_request_id()))
+            if asked and tag_matches(asked.decode("latin-1"), tag := registry.tag):
+                return Reply(304, _lines(list_headers(tag, registry.revision)) + _signed(new_request_id()))
             listing = registry.listing()
         except Exception:
             return None  # the route fails as well, and says why

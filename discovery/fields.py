@@ -4,27 +4,11 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    Discriminator,
-    Field,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
-    PlainSerializer,
-)
-from pydantic.json_schema import JsonSchemaValue
+from pydantic import AfterValidator, BaseModel, Discriminator, Field, PlainSerializer
 from pydantic_core import PydanticCustomError
-from pydantic_core.core_schema import (
-    CoreSchema,
-    JsonOrPythonSchema,
-    TaggedUnionSchema,
-    json_or_python_schema,
-    union_schema,
-)
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -91,18 +75,6 @@ def _name_or_object(item: Any) -> str | None:
     return "object" if isinstance(item, (dict, BaseModel)) else None
 
 
-class _ByKind(Discriminator):
-    """Reads from JSON what fits, which is quick; from Python by kind first, which says what is wrong."""
-
-    def __get_pydantic_core_schema__(self, source_type: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        by_kind = cast("TaggedUnionSchema", super().__get_pydantic_core_schema__(source_type, handler))
-        fitting = union_schema(list(by_kind["choices"].values()), mode="left_to_right")
-        return json_or_python_schema(json_schema=fitting, python_schema=by_kind)
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return handler(cast("JsonOrPythonSchema", schema)["python_schema"])
-
-
 def _in_utc(moment: datetime) -> datetime:
     """Aware, always; a registry that leaves the zone out means UTC."""
     if moment.tzinfo is UTC:
@@ -125,7 +97,7 @@ Prose = Annotated[str, Field(max_length=8192), AfterValidator(_without_nul)]
 Moment = Annotated[
     datetime, AfterValidator(_in_utc), PlainSerializer(to_milliseconds, return_type=str, when_used="json")
 ]
-NAME_OR_OBJECT = _ByKind(
+NAME_OR_OBJECT = Discriminator(
     _name_or_object,
     custom_error_type="name_or_object",
     custom_error_message="must be a name or an object with a name",

@@ -19,7 +19,10 @@ _TOO_LARGE = "The head of the request is too large."
 
 
 def bounded_heads(limit_bytes: int = MAX_HEADER_BYTES, *, below: type[Protocol] = Protocol) -> dict[str, Any]:
-    """Options for uvicorn: a larger head is answered with 431, and the connection closed; `below` has the others."""
+    """Options for uvicorn: a larger head is answered with 431, and the connection closed; `below` has the others.
+
+    Without httptools the parser has a limit of its own, and `below` is not asked.
+    """
     if not find_spec("httptools"):
         return {"http": "h11", "h11_max_incomplete_event_size": limit_bytes}
     return {"http": type("BoundedProtocol", (_Counting, below), {"limit_bytes": limit_bytes})}

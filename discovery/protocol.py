@@ -9,7 +9,6 @@ from asyncio import Event
 from collections.abc import Awaitable
 from functools import lru_cache
 from http import HTTPStatus
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
 from discovery.express import Express, Headers, Reply, is_small_json
@@ -28,7 +27,7 @@ _APART = frozenset({b"origin", b"x-forwarded-for", b"transfer-encoding"})
 
 def options() -> dict[str, Any]:
     """Options for uvicorn: this protocol, with heads that are bounded."""
-    return bounded_heads(below=ExpressProtocol) if find_spec("httptools") else bounded_heads()
+    return bounded_heads(below=ExpressProtocol)
 
 
 class _Call:

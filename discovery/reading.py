@@ -47,11 +47,10 @@ class Reader:
         """
         members = _members_of(body)
         latest = self._latest.get(_key(members))
-        if latest is None:
-            return Read(Registration.read(body), body, members)
-        if latest.body == body:
+        if latest is not None and latest.body == body:
             return latest
-        return Read(_changed(latest, members) or Registration.read(body), body, members)
+        changed = None if latest is None else _changed(latest, members)
+        return Read(changed or Registration.model_validate_json(body), body, members)
 
     def remember(self, read: Read) -> None:
         """Read the next one of this instance with its help."""

@@ -50,7 +50,7 @@ def test_reading_after_others_is_reading_alone(said: list[tuple[dict[str, Any], 
     for changed, without, indent in said:
         sent = {name: value for name, value in (MINIMAL | changed).items() if name not in without}
         body = json.dumps(sent, indent=indent).encode()
-        alone = read(Registration.read, body)
+        alone = read(Registration.model_validate_json, body)
         helped = read(lambda text: reader.read(text).registration, body)
         assert helped == alone
         if alone is not None and helped is not None:
@@ -93,7 +93,7 @@ def test_of_too_many_the_one_heard_last_is_forgotten_first() -> None:
     ],
 )
 def test_what_is_no_json_for_everybody_is_refused(body: bytes) -> None:
-    for how in (Reader().read, Registration.read, Registration.model_validate_json):
+    for how in (Reader().read, Registration.model_validate_json):
         with pytest.raises((msgspec.DecodeError, ValidationError)):
             how(body)
 
