@@ -76,15 +76,10 @@ class Writing(Protocol):
         ...
 
 
-def is_before(changes: Sequence[Change], lineage: str, writing: Writing) -> bool:
-    """Whether changes of a table of this lineage follow on what the storage holds."""
-    return (writing.lineage, writing.revision) == (lineage, changes[0].revision - 1)
-
-
 async def added(store: "Store", changes: Sequence[Change], lineage: str) -> bool:
     """`Store.add` for a store that needs nothing but its `writing` for it."""
     async with store.writing() as writing:
-        if follows := is_before(changes, lineage, writing):
+        if follows := (writing.lineage, writing.revision) == (lineage, changes[0].revision - 1):
             await writing.append(changes)
     return follows
 

@@ -1,12 +1,9 @@
-"""The statements of the SQLite store: columns in and out of an open transaction."""
+"""The statements of the SQLite store, and what their rows mean."""
 
 import json
-import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from functools import cache
 from hashlib import blake2b
-from itertools import chain
 from typing import Any
 
 from discovery.leases import Record
@@ -23,117 +20,110 @@ from discovery.stores.rows import (
     record_of,
     work_of,
 )
+from discovery.stores.sqlite_process import Statement
 from discovery.table import Change, Key
 
-Statement = tuple[str, Sequence[Any]]
+Row = dict[str, Any]
 
 TIMES = ("last_seen", "since", "registered_at", "at")
+
+
+def _places(columns: Sequence[str]) -> str:
+    return f"VALUES ({', '.join('?' * len(columns))})"
+
+
 _CHANGING = ", ".join(f"{one} = excluded.{one}" for one in AGENT_COLUMNS if one not in {"name", "instance_id"})
 _PUT = (
-    f"INSERT INTO agents ({', '.join(AGENT_COLUMNS)}) VALUES {{}} "
+    f"INSERT INTO agents ({', '.join(AGENT_COLUMNS)}) {_places(AGENT_COLUMNS)} "
     f"ON CONFLICT (name, instance_id) DO UPDATE SET {_CHANGING}"
 )
-_LOG = f"INSERT OR REPLACE INTO history ({', '.join(HISTORY_COLUMNS)}) VALUES {{}}"
-_INDEX = f"INSERT INTO agents_search (rowid, agent, {', '.join(WEIGHTS)}) VALUES {{}}"
-_DROP = "DELETE FROM agents WHERE (name, instance_id) IN (VALUES {})"
-_UNINDEX = "DELETE FROM agents_search WHERE rowid IN (VALUES {})"
+_LOG = f"INSERT OR REPLACE INTO history ({', '.join(HISTORY_COLUMNS)}) {_places(HISTORY_COLUMNS)}"
+_INDEX = f"INSERT INTO agents_search (rowid, agent, {', '.join(WEIGHTS)}) {_places(('rowid', 'agent', *WEIGHTS))}"
+_DROP = "DELETE FROM agents WHERE name = ? AND instance_id = ?"
+_UNINDEX = "DELETE FROM agents_search WHERE rowid = ?"
+BEGIN: Statement = ("BEGIN IMMEDIATE", [()])
+COMMIT: Statement = ("COMMIT", [()])
 # A file that may not be written gives its lock all the same: this is what it refuses.
-TOUCH: Statement = ("UPDATE counters SET value = value WHERE name = 'revision'", ())
-MOST_ROWS = 32  # in one statement: SQLite has always taken 999 values
-
-
-def execute(connection: sqlite3.Connection, statements: Iterable[Statement]) -> None:
-    """Execute in order."""
-    for sql, values in statements:
-        connection.execute(sql, values)
-
-
-def state(connection: sqlite3.Connection) -> tuple[int, str]:
-    """The revision, and the lineage."""
-    query = "SELECT value, id FROM counters, lineage WHERE counters.name = 'revision'"
-    ((revision, lineage),) = connection.execute(query)
-    return int(revision), str(lineage)
+TOUCH: Statement = ("UPDATE counters SET value = value WHERE name = 'revision'", [()])
+STATE: Statement = ("SELECT value, id FROM counters, lineage WHERE counters.name = 'revision'", [()])
 
 
 def revised(revision: int) -> Statement:
-    """What makes `state` answer this revision."""
-    return "UPDATE counters SET value = ? WHERE name = 'revision'", (revision,)
+    """What makes `STATE` bring this revision."""
+    return "UPDATE counters SET value = ? WHERE name = 'revision'", [(revision,)]
 
 
-def changes(connection: sqlite3.Connection, revision: int) -> list[Change]:
-    """See `Store.since`."""
-    found = connection.execute("SELECT * FROM history WHERE revision > ? ORDER BY revision", (revision,))
-    result: list[Change] = []
-    for row in found:
-        key: Key = (row["name"], row["instance_id"])
-        rows = connection.execute("SELECT * FROM agents WHERE name = ? AND instance_id = ?", key)
-        result.append(change_of(timed(row), next((record(one) for one in rows), None)))
-    return result
+def advanced(before: int, after: int, lineage: str) -> Statement:
+    """As `revised`, and it changes no row where the file is not at the revision before, or holds another table."""
+    sql, _ = revised(after)
+    return f"{sql} AND value = ? AND EXISTS (SELECT 1 FROM lineage WHERE id = ?)", [(after, before, lineage)]
 
 
-def appended(changes: Sequence[Change]) -> list[Statement]:
-    """What writes changes into the table, the history and the index, and makes `state` answer the last of them."""
-    return [*_changed(changes), revised(changes[-1].revision)]
+def since(revision: int) -> list[Statement]:
+    """What brings the changes after a revision, and the records that they are about."""
+    about = "(name, instance_id) IN (SELECT name, instance_id FROM history WHERE revision > ?)"
+    return [
+        ("SELECT * FROM history WHERE revision > ? ORDER BY revision", [(revision,)]),
+        (f"SELECT * FROM agents WHERE {about}", [(revision,)]),
+    ]
 
 
-def _changed(changes: Sequence[Change]) -> Iterator[Statement]:
+def changes(history: Sequence[Row], agents: Sequence[Row]) -> list[Change]:
+    """See `Store.since`, of what `since` brought."""
+    records = {one.key: one for row in agents if (one := record(row))}
+    return [change_of(timed(row), records.get((row["name"], row["instance_id"]))) for row in history]
+
+
+def changed(changes: Sequence[Change]) -> list[Statement]:
+    """What writes changes into the table, the history and the index."""
     work = work_of(changes)
-    yield from _with(_LOG, [history_values(change, datetime.isoformat) for change in changes])
-    yield from _with(_DROP, work.gone)
-    yield from _putting(work.there)
-    yield from _with(_UNINDEX, [(_rowid(key),) for key in (*work.gone, *(record.key for record in work.told))])
-    yield from indexing(work.told)
+    statements: list[Statement] = [
+        (_LOG, [history_values(change, datetime.isoformat) for change in changes]),
+        (_DROP, work.gone),
+        _putting(work.there),
+        (_UNINDEX, [(_rowid(key),) for key in (*work.gone, *(record.key for record in work.told))]),
+        indexing(work.told),
+    ]
+    return [statement for statement in statements if statement[1]]
 
 
-def filled(records: Sequence[Record]) -> Iterator[Statement]:
+def filled(records: Sequence[Record]) -> list[Statement]:
     """What makes the table and the index hold exactly these records."""
-    yield "DELETE FROM agents", ()
-    yield "DELETE FROM agents_search", ()
-    yield from _putting(records)
-    yield from indexing(records)
+    return [
+        ("DELETE FROM agents", [()]),
+        ("DELETE FROM agents_search", [()]),
+        _putting(records),
+        indexing(records),
+    ]
 
 
-def logged(lines: Iterable[Line]) -> Iterator[Statement]:
+def logged(lines: Iterable[Line]) -> Statement:
     """What writes history that was made elsewhere."""
-    return _with(_LOG, [line_values(line, datetime.isoformat) for line in lines])
+    return _LOG, [line_values(line, datetime.isoformat) for line in lines]
 
 
-def indexing(records: Iterable[Record]) -> Iterator[Statement]:
+def indexing(records: Iterable[Record]) -> Statement:
     """What makes records findable."""
     words = [(record.key, indexed(record.registration)) for record in records]
-    return _with(_INDEX, [(_rowid(key), key[0], *(said[one] for one in WEIGHTS)) for key, said in words])
+    return _INDEX, [(_rowid(key), key[0], *(said[one] for one in WEIGHTS)) for key, said in words]
 
 
-def _putting(records: Iterable[Record]) -> Iterator[Statement]:
-    return _with(_PUT, [agent_values(record, datetime.isoformat) for record in records])
+def _putting(records: Iterable[Record]) -> Statement:
+    return _PUT, [agent_values(record, datetime.isoformat) for record in records]
 
 
-def _with(statement: str, rows: Sequence[Sequence[Any]]) -> Iterator[Statement]:
-    """One statement for many rows: a step for each would wait each time until the interpreter is free."""
-    for begun in range(0, len(rows), MOST_ROWS):
-        some = rows[begun : begun + MOST_ROWS]
-        yield _written(statement, len(some), len(some[0])), list(chain.from_iterable(some))
-
-
-@cache
-def _written(statement: str, rows: int, columns: int) -> str:
-    places = f"({', '.join('?' * columns)})"
-    return statement.format(", ".join([places] * rows))
-
-
-def record(row: sqlite3.Row) -> Record | None:
+def record(row: Row) -> Record | None:
     """The record in a row; None for one that makes no sense."""
     try:
         return record_of(timed(row))
     except ValueError as error:  # a time that is none
-        left_out(dict(row), error)
+        left_out(row, error)
         return None
 
 
-def timed(row: sqlite3.Row) -> dict[str, Any]:
+def timed(row: Row) -> dict[str, Any]:
     """A row with its times as datetimes."""
-    columns: dict[str, Any] = dict(row)
-    return columns | {one: datetime.fromisoformat(columns[one]) for one in TIMES if one in columns}
+    return row | {one: datetime.fromisoformat(row[one]) for one in TIMES if one in row}
 
 
 def _rowid(key: Key) -> int:

@@ -1,11 +1,12 @@
 """The tables of the registry's SQLite file, and how a file of an earlier version becomes one of this."""
 
-import sqlite3
 from uuid import uuid4
 
 from discovery.search import WEIGHTS
 from discovery.stores.rows import too_new
-from discovery.stores.sqlite_rows import execute, indexing, record
+from discovery.stores.sqlite_file import SqliteFile
+from discovery.stores.sqlite_process import Statement
+from discovery.stores.sqlite_rows import BEGIN, COMMIT, indexing, record
 
 VERSION = 2
 
@@ -20,7 +21,7 @@ CREATE TABLE agents (
     version TEXT NOT NULL,
     description TEXT,
     owner TEXT,
-    last_seen TEXT NOT NULL,       -- times are UTC; this one is written every few seconds
+    last_seen TEXT NOT NULL,       -- times are UTC, this one is written every few seconds
     since TEXT NOT NULL,           -- of the status
     registered_at TEXT NOT NULL,
     reported_status TEXT NOT NULL, -- what the agent said itself
@@ -80,26 +81,27 @@ UPDATE agents SET status_reason = CASE status
 """
 
 
-def prepare(connection: sqlite3.Connection, path: str) -> None:
-    """Make a connection ready for use, and the file's tables those of this version.
+async def prepare(file: SqliteFile) -> None:
+    """Make a connection that was just opened ready for use, and the file's tables those of this version.
 
     Raises:
         StoreError: A later version wrote the file; it is left as it is.
     """
-    connection.row_factory = sqlite3.Row
-    (found,) = connection.execute("PRAGMA user_version")
-    version = int(found[0])
+    ((found,),) = await file.execute([_statement("PRAGMA user_version")])
+    version = int(found["user_version"])
     if version > VERSION:
-        raise too_new(path, version)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
+        raise too_new(file.path, version)
     # The log is written back every 16 MiB: what changed several times in between is written back once.
-    connection.execute("PRAGMA wal_autocheckpoint = 4096")
+    durable = ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA wal_autocheckpoint = 4096")
+    await file.execute([_statement(pragma) for pragma in durable])
     if version < VERSION:
         first = AGENTS if version == 0 else FROM_1
         lineage = f"INSERT INTO lineage VALUES ('{uuid4().hex}');"
-        connection.executescript(f"BEGIN IMMEDIATE; {first} {REST} {lineage}")
-        known = [one for row in connection.execute("SELECT * FROM agents") if (one := record(row))]
-        execute(connection, indexing(known))
-        connection.execute(f"PRAGMA user_version = {VERSION}")
-        connection.execute("COMMIT")
+        made = [_statement(sql) for sql in f"{first} {REST} {lineage}".split(";") if sql.strip()]
+        *_, rows = await file.execute([BEGIN, *made, _statement("SELECT * FROM agents")])
+        known = [one for row in rows if (one := record(row))]
+        await file.execute([indexing(known), _statement(f"PRAGMA user_version = {VERSION}"), COMMIT])
+
+
+def _statement(sql: str) -> Statement:
+    return sql, [()]

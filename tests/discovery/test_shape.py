@@ -47,6 +47,8 @@ FLOORS = [
     "stores.postgres_rows",
     "stores.postgres",
     "stores.memory",
+    "stores.sqlite_process",
+    "stores.sqlite_file",
     "stores.sqlite_rows",
     "stores.sqlite_schema",
     "stores.sqlite",

@@ -42,6 +42,14 @@ def _obey_file_modes() -> None:
         ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)
 
 
+def _limit_files(pid: int, size_bytes: int) -> None:
+    """Files may not grow larger, in a process and in those that it has started."""
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size_bytes, resource.RLIM_INFINITY))
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        for child in (thread / "children").read_text(encoding="ascii").split():
+            _limit_files(int(child), size_bytes)
+
+
 def _writable(folder: Path, writable: bool) -> None:
     for path in [folder, *folder.iterdir()]:
         path.chmod((0o755 if path.is_dir() else 0o644) if writable else (0o555 if path.is_dir() else 0o444))
@@ -56,7 +64,7 @@ async def test_a_full_disk_is_503_and_all_that_was_acknowledged_is_there_when_th
     bulk = {"metadata": {"x": "y" * 15_000}, "ttl_seconds": 60}
     with registry(database) as (process, http):
         async with http:
-            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (FULL_BYTES, resource.RLIM_INFINITY))
+            _limit_files(process.pid, FULL_BYTES)
             kept: list[str] = []
             while (status := await answer(http, f"agent-{len(kept):03}", **bulk)) == 201:
                 kept.append(f"agent-{len(kept):03}")
@@ -67,7 +75,7 @@ async def test_a_full_disk_is_503_and_all_that_was_acknowledged_is_there_when_th
             assert str(database) in trouble.json()["detail"]
             assert await answer(http, kept[0], **bulk) == 200  # a heartbeat needs no disk
             assert [agent["name"] for agent in (await http.get("/agents")).json()] == kept
-            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            _limit_files(process.pid, resource.RLIM_INFINITY)
 
             async def is_taken() -> bool:
                 return await answer(http, "late", **bulk) in {200, 201}
