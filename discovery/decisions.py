@@ -1,6 +1,8 @@
 """What becomes of a word from an agent, and of silence: each function reads a draft and adds the changes. Pure."""
 
 from datetime import datetime
+from itertools import compress
+from operator import is_not
 from typing import NamedTuple
 
 from discovery.contract import Conflict, Reachability, Registration
@@ -161,10 +163,9 @@ def _rival(draft: Draft, known: Record, registration: Registration) -> None:
 
 
 def _changed_fields(known: Record, registration: Registration) -> tuple[str, ...]:
-    if known.registration is registration:
-        return ()
-    now = vars(registration)
-    return tuple([name for name, then in vars(known.registration).items() if then != now[name]])
+    then, now = vars(known.registration), vars(registration)  # both in the order of the model's fields
+    other = compress(then, map(is_not, then.values(), now.values()))
+    return tuple([name for name in other if then[name] != now[name]])
 
 
 def _earlier(known: Record, registration: Registration, draft: Draft) -> tuple[Conflict, ...]:

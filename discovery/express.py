@@ -6,7 +6,8 @@ describe them and take all that is out of the ordinary: a query, another content
 """
 
 import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 from fastapi import Request
@@ -16,7 +17,7 @@ from discovery.answers import acknowledgement
 from discovery.api import list_headers, tag_matches
 from discovery.auth import admitted, check_name
 from discovery.contract import MAX_BODY_BYTES
-from discovery.decisions import Said
+from discovery.decisions import Accepted, Said
 from discovery.listing import Prepared
 from discovery.packed import Packed, takes_gzip
 from discovery.problems import REFUSALS, Refusal, answer_to, new_request_id
@@ -38,8 +39,11 @@ class Reply(NamedTuple):
     body: bytes = b""
 
 
+Answer = Callable[[Reply | None], None]  # told of a reply, or that there will be none
+
+
 class Express:
-    """Answers at once what can be, and later what has to wait; None where a route has to answer."""
+    """Answers at once what can be, and later what has to wait, but for what a route has to answer."""
 
     def __init__(self, registry: Registry, settings: Settings, packed: Packed) -> None:
         self._registry, self._settings, self._packed = registry, settings, packed
@@ -55,7 +59,7 @@ class Express:
             return None
 
     def listed(self, headers: Headers) -> Reply | Awaitable[Reply] | None:
-        """`GET /agents`."""
+        """`GET /agents`; None where a route has to answer."""
         registry, asked = self._registry, headers.get(b"if-none-match")
         try:
             if asked and tag_matches(asked.decode("latin-1"), tag := registry.tag):
@@ -80,32 +84,41 @@ class Express:
             self._shown = listing, _lines([*said, (b"vary", b"Accept-Encoding")])
         return self._shown[1]
 
-    def registered(self, caller: tokens.Caller, body: bytes, peer: str | None) -> Reply | Awaitable[Reply] | None:
-        """`POST /register`."""
+    def registered(self, caller: tokens.Caller, body: bytes, peer: str | None, answer: Answer) -> bool:
+        """`POST /register`, answered now or once it is durable; False where a route has to answer."""
         try:
             read = self._reader.read(body)
             check_name(caller, read.registration.name)
             heard = self._registry.hear(read.registration, peer)
+            if isinstance(heard, Said):
+                self._registry.submit(heard, partial(self._tell, read, peer, answer))
+                return True
         except Exception:
-            return None  # the route fails as well, and says what is wrong, and with which field
-        if isinstance(heard, Said):
-            return self._written(heard, read)
-        self._reader.remember(read)
-        return Reply(200, _REGISTERED + _signed(new_request_id()), acknowledgement(heard, peer))
+            return False  # the route fails as well, and says what is wrong, and with which field
+        self._tell(read, peer, answer, heard)
+        return True
 
-    async def _written(self, said: Said, read: Read) -> Reply:
-        request_id = new_request_id()
+    def _tell(self, read: Read, peer: str | None, answer: Answer, accepted: Accepted | BaseException) -> None:
         try:
-            accepted = await self._registry.write(said)
-        except Exception as error:
-            if not isinstance(error, REFUSALS):
-                logger.exception("a registration failed")
-            problem = answer_to(Request({"type": "http", "state": {"request_id": request_id}}), error)
-            head = [one for one in problem.raw_headers if one[0] != b"content-length"]
-            return Reply(problem.status_code, _lines(head) + _signed(request_id), bytes(problem.body))
-        self._reader.remember(read)
-        status = 201 if accepted.new else 200
-        return Reply(status, _REGISTERED + _signed(request_id), acknowledgement(accepted, said.caller))
+            reply = self._reply(read, peer, accepted)
+        except Exception:
+            logger.exception("an answer failed")
+            reply = None
+        answer(reply)
+
+    def _reply(self, read: Read, peer: str | None, accepted: Accepted | BaseException) -> Reply | None:
+        request_id = new_request_id()
+        if isinstance(accepted, Accepted):
+            self._reader.remember(read)
+            status = 201 if accepted.new else 200
+            return Reply(status, _REGISTERED + _signed(request_id), acknowledgement(accepted, peer))
+        if not isinstance(accepted, Exception):
+            return None  # the registry ends
+        if not isinstance(accepted, REFUSALS):
+            logger.error("a registration failed", exc_info=accepted)
+        problem = answer_to(Request({"type": "http", "state": {"request_id": request_id}}), accepted)
+        head = [one for one in problem.raw_headers if one[0] != b"content-length"]
+        return Reply(problem.status_code, _lines(head) + _signed(request_id), bytes(problem.body))
 
 
 def is_small_json(headers: Headers) -> bool:

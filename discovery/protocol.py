@@ -7,7 +7,7 @@ around it cost as much again.
 import logging
 from asyncio import Event
 from collections.abc import Awaitable
-from functools import lru_cache
+from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
@@ -64,11 +64,12 @@ class ExpressProtocol(Protocol):
         if not isinstance(call, _Call):
             super().on_message_complete()
             return
-        express = self._express
-        if self.url == b"/agents":
-            reply = express.listed(call.headers)
-        else:
-            reply = express.registered(call.caller, bytes(call.body), self.client[0] if self.client else None)
+        if self.url != b"/agents":
+            peer = self.client[0] if self.client else None
+            if not self._express.registered(call.caller, bytes(call.body), peer, partial(self._send, call)):
+                self._hand_on(call)
+            return
+        reply = self._express.listed(call.headers)
         if isinstance(reply, Reply):
             self._send(call, reply)
         elif reply is None:
@@ -113,13 +114,15 @@ class ExpressProtocol(Protocol):
             reply = await later
         except Exception:
             logger.exception("a request failed")
-            self.transport.close()  # nobody is left waiting for an answer that does not come
-        else:
-            self._send(call, reply)
+            reply = None
+        self._send(call, reply)
 
-    def _send(self, call: _Call, reply: Reply) -> None:
+    def _send(self, call: _Call, reply: Reply | None) -> None:
         call.response_complete = True
         if self.transport.is_closing():
+            return
+        if reply is None:
+            self.transport.close()  # nobody is left waiting for an answer that does not come
             return
         status, lines, body = reply
         head = [_status_line(status), *[b"%b: %b\r\n" % one for one in self.server_state.default_headers], lines]

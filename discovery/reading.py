@@ -3,7 +3,9 @@
 An agent that registers once more says what it said before, word for word, or but for a check, its version, its boot.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import compress
+from operator import ne
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,8 +19,8 @@ _Members = Mapping[str, msgspec.Raw]
 _members_of = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode  # strict: no NaN
 _EMPTY = msgspec.Raw()
 # What can be validated by itself. Rules about more than a field's own shape look at the other two.
-_ALONE: dict[str, TypeAdapter[Any]] = {
-    name: TypeAdapter(field.rebuild_annotation())
+_ALONE: dict[str, Callable[[bytes], Any]] = {
+    name: TypeAdapter(field.rebuild_annotation()).validate_json
     for name, field in Registration.model_fields.items()
     if name not in {"tools", "metadata"}
 }
@@ -67,8 +69,11 @@ def _key(members: _Members) -> tuple[bytes, bytes]:
 def _changed(latest: Read, members: _Members) -> Registration | None:
     """The latest, with what is different now; None where only the whole can be read."""
     before = latest.members
-    different = [name for name, member in members.items() if before.get(name) != member]
-    if len(members) != len(before) or not all(name in before and name in _ALONE for name in different):
-        return None  # a member came or went, or has to be seen beside others
-    values = {name: _ALONE[name].validate_json(bytes(members[name])) for name in different}
+    if list(members) != list(before):
+        return None  # a member came or went, or stands elsewhere
+    different = compress(members, map(ne, members.values(), before.values()))
+    try:
+        values = {name: _ALONE[name](bytes(members[name])) for name in different}
+    except KeyError:
+        return None  # it has to be seen beside others
     return latest.registration.model_copy(update=values)

@@ -9,7 +9,8 @@ import logging
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
 from discovery import decisions
 from discovery.contract import AgentRecord, Reachability, Registration
@@ -23,7 +24,7 @@ from discovery.search import Hit
 from discovery.stores.base import Store, StoreError, Writing
 from discovery.table import Change, Draft, Table
 from discovery.watch import Watch
-from discovery.writer import Decide, Writer
+from discovery.writer import Decide, Writer, answered
 
 SWEEP_SECONDS = 1.0
 LATE_SECONDS = 2.0  # a sweep this much behind its time was held up: the agents' heartbeats may have been, too
@@ -97,31 +98,32 @@ class Registry:
             Superseded: A newer process holds the entry and is alive.
         """
         heard = self.hear(registration, caller)
-        return await self.write(heard) if isinstance(heard, Said) else heard
+        return await answered(lambda tell: self.submit(heard, tell)) if isinstance(heard, Said) else heard
 
     def hear(self, registration: Registration, caller: str | None) -> Accepted | Said:
-        """Renew one instance at once, if there is no news of it; else what there is to `write`."""
+        """Renew one instance at once, if there is no news of it; else what there is to `submit`."""
         self._tick()
         said = Said.of(registration, caller, self._table.get((registration.name, registration.instance_id)))
         if said.known is None or said.fields or not decisions.is_alive(said.known):
             return said
         return self._hear(said.known, registration)
 
-    async def write(self, said: Said) -> Accepted:
-        """Add or change one instance; durable when it returns. Raises as `register` does."""
+    def submit(self, said: Said, tell: Callable[[Accepted | BaseException], None]) -> None:
+        """Add or change one instance. `tell` hears of it once it is durable, or hears what `register` raises."""
         again = decisions.claimed_again(self._table.get(said.key), said.registration, self._clock())
         if again is not None:  # everybody has been told: no write for it
             self._table.put(again[0])
             self._listing.heard(said.registration.name)
-            raise again[1]
-        try:
-            decided = await self._writer.write(lambda draft: decisions.register(draft, said))
-        except StoreError:
-            known = self._table.get(said.key)
-            if known is None or said.news(known):
-                raise
-            return self._hear(known, said.registration)  # it is back; the sweep will tell others
-        return cast("Accepted", decided)  # the writer raises a refusal
+            tell(again[1])
+        else:
+            told = partial(self._tell, said, tell)
+            self._writer.submit(lambda draft: decisions.register(draft, said), told)
+
+    def _tell(self, said: Said, tell: Callable[[Accepted | BaseException], None], decided: Any) -> None:
+        known = self._table.get(said.key) if isinstance(decided, StoreError) else None
+        if known is not None and not said.news(known):
+            decided = self._hear(known, said.registration)  # it is back; the sweep will tell others
+        tell(decided)
 
     async def remove(self, name: str, instance_id: str | None = None, boot_id: str | None = None) -> None:
         """Take one instance out, or all of a name; nothing happens where there is none.

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from discovery.history import ContractDiff, GuardState, Kind
 from discovery.leases import FLAPPING_TURNS, FLAPPING_WINDOW, LIVE, Record, Turn, due_at
@@ -141,6 +141,10 @@ class Draft:
     changes: list[Change] = field(default_factory=list[Change])
     _records: dict[Key, Record | None] = field(default_factory=dict[Key, "Record | None"])
     _guard: list[GuardState | None] = field(default_factory=list["GuardState | None"])
+    next: int = field(init=False)  # the revision of the next change
+
+    def __post_init__(self) -> None:
+        self.next = self.table.revision + 1
 
     def get(self, key: Key) -> Record | None:
         """One instance as it will be."""
@@ -174,8 +178,7 @@ class Draft:
     ) -> Record:
         """Add or replace a record; answers it with its revision. The reason is the record's own, if none is given."""
         stored = record if record.revision == self.next else record._replace(revision=self.next)
-        because = record.reason if reason is None else reason
-        self._step(kind, record.key, record=stored, fields=fields, tools=tools, reason=because)
+        self._step(kind, record.key, stored, record.reason if reason is None else reason, fields, tools)
         return stored
 
     def turn(self, record: Record, step: Turn) -> Record:
@@ -184,26 +187,29 @@ class Draft:
 
     def remove(self, key: Key, reason: str) -> None:
         """Take a record out."""
-        self._step("removed", key, reason=reason)
+        self._step("removed", key, None, reason)
 
     def set_guard(self, guard: GuardState | None) -> None:
         """Say that mass silence began, grew or ended."""
         reason = f"{len(guard.silent)} fell silent within a minute" if guard else "it is over"
-        self._step("guard", GUARD, reason=reason, guard=guard)
+        self._step("guard", GUARD, None, reason, guard=guard)
         self._guard.append(guard)
 
-    def _step(self, kind: Kind, key: Key, *, record: Record | None = None, **more: Any) -> None:
+    def _step(
+        self,
+        kind: Kind,
+        key: Key,
+        record: Record | None,
+        reason: str,
+        fields: tuple[str, ...] = (),
+        tools: ContractDiff | None = None,
+        guard: GuardState | None = None,
+    ) -> None:
         before = self.get(key)
-        self.changes.append(
-            Change(revision=self.next, at=self.now, kind=kind, key=key, record=record, before=before, **more)
-        )
+        self.changes.append(Change(self.next, self.now, kind, key, record, before, fields, tools, reason, guard))
+        self.next += 1
         if kind != "guard":
             self._records[key] = record
-
-    @property
-    def next(self) -> int:
-        """The revision of the next change."""
-        return (self.changes[-1].revision if self.changes else self.table.revision) + 1
 
 
 def turned(record: Record, step: Turn, now: datetime) -> Record:

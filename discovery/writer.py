@@ -12,15 +12,22 @@ MOST_AT_ONCE = 256
 
 Answer = TypeVar("Answer")
 Decide = Callable[[Draft], Any]
+Tell = Callable[[Any], None]
 
 
 class Writer:
-    """Takes decisions from many tasks. A caller that gives up waiting takes nothing back: it may be written."""
+    """Takes decisions from many callers. One that gives up waiting takes nothing back: it may be written."""
 
     def __init__(self, commit: Callable[[Sequence[Decide]], Awaitable[Sequence[Any]]]) -> None:
         self._commit = commit
-        self._waiting: deque[tuple[Decide, asyncio.Future[Any]]] = deque()
+        self._waiting: deque[tuple[Decide, Tell]] = deque()
         self._task: asyncio.Task[None] | None = None
+
+    def submit(self, decide: Decide, tell: Tell) -> None:
+        """Have something decided and written. `tell` hears what was decided once it is durable, or what failed."""
+        self._waiting.append((decide, tell))
+        if self._task is None:
+            self._task = asyncio.create_task(self._drain(), name="discovery-writer")
 
     async def write(self, decide: Callable[[Draft], Answer]) -> Answer:
         """What was decided, once it is durable. An exception that the decision returns is raised here.
@@ -28,11 +35,7 @@ class Writer:
         Raises:
             StoreError: Nothing was changed.
         """
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append((decide, future))
-        if self._task is None:
-            self._task = asyncio.create_task(self._drain(), name="discovery-writer")
-        return cast("Answer", await future)
+        return cast("Answer", await answered(lambda tell: self.submit(decide, tell)))
 
     async def aclose(self) -> None:
         """Wait until all that was asked for is written or refused."""
@@ -42,14 +45,13 @@ class Writer:
     async def _drain(self) -> None:
         try:
             while self._waiting:
-                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))]
-                await self._write([(decide, future) for decide, future in batch if not future.done()])
+                await self._write([self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))])
         finally:
             self._task = None
-            for _, future in self._waiting:  # cancelled with the process: nobody may wait for ever
-                future.cancel()
+            for _, tell in self._waiting:  # cancelled with the process: nobody may wait for ever
+                tell(asyncio.CancelledError())
 
-    async def _write(self, batch: list[tuple[Decide, "asyncio.Future[Any]"]]) -> None:
+    async def _write(self, batch: Sequence[tuple[Decide, Tell]]) -> None:
         try:
             answers = await self._commit([decide for decide, _ in batch])
         except Exception as error:
@@ -57,14 +59,25 @@ class Writer:
                 for one in batch:  # one of them cannot be written: the others need not suffer for it
                     await self._write([one])
                 return
-            for _, future in batch:
-                if not future.done():
-                    future.set_exception(error)
+            answers = [error] * len(batch)
+        loop = asyncio.get_running_loop()
+        for (_, tell), answer in zip(batch, answers, strict=True):
+            loop.call_soon(tell, answer)  # not now: the storage is given the next batch first
+
+
+async def answered(submit: Callable[[Tell], None]) -> Any:
+    """What is told about something that is submitted; an exception is raised."""
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def tell(answer: Any) -> None:
+        if future.done():
             return
-        for (_, future), answer in zip(batch, answers, strict=True):
-            if future.done():
-                continue
-            if isinstance(answer, Exception):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
+        if isinstance(answer, asyncio.CancelledError):
+            future.cancel()
+        elif isinstance(answer, Exception):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)
+
+    submit(tell)
+    return await future

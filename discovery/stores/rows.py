@@ -5,8 +5,10 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from operator import itemgetter
-from typing import Any, cast
+from functools import lru_cache
+from itertools import compress
+from operator import is_not
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
@@ -18,19 +20,20 @@ from discovery.search import WEIGHTS
 from discovery.stores.base import Line, StoreError
 from discovery.table import GUARD, Change, Key
 
+_SAID = tuple("reported_status" if name == "status" else name for name in Registration.model_fields)
+_KEPT = tuple("status_reason" if name == "reason" else name for name in Record._fields[1:])
+_HELD = (*_SAID, *_KEPT)
+_PLACES = range(len(_HELD))
+_ONLY_IN_MEMORY = "believed_from"
+AGENT_COLUMNS = tuple(column for column in _HELD if column != _ONLY_IN_MEMORY)
 JSON_COLUMNS = ("tools", "tags", "checks", "skills", "protocols", "links", "model", "metadata")
-_PLAIN_COLUMNS = tuple(name for name in Registration.model_fields if name != "status" and name not in JSON_COLUMNS)
-AGENT_COLUMNS = (
-    *(*_PLAIN_COLUMNS, *JSON_COLUMNS, "reported_status", "status", "status_reason", "revision"),
-    *("registered_at", "since", "last_seen", "observed_address", "turns", "earlier", "conflict", "reachability"),
-)
+_AS_JSON = {*JSON_COLUMNS, "turns", "earlier", "conflict", "reachability"}
+TIMES = ("last_seen", "since", "registered_at", "at")
 HISTORY_COLUMNS = (
     *("revision", "at", "kind", "name", "instance_id", "status", "reason", "version", "endpoint", "boot_id"),
     *("fields", "tools"),
 )
 AsWritten = Callable[[datetime], Any]
-_Values = Callable[[dict[str, Any]], tuple[Any, ...]]
-_plain, _nested = cast("_Values", itemgetter(*_PLAIN_COLUMNS)), cast("_Values", itemgetter(*JSON_COLUMNS))
 _CONFLICTS = TypeAdapter(tuple[Conflict, ...])
 
 logger = logging.getLogger(__name__)
@@ -38,23 +41,28 @@ logger = logging.getLogger(__name__)
 
 def agent_values(record: Record, moment: AsWritten = lambda at: at) -> tuple[Any, ...]:
     """The values of `AGENT_COLUMNS`: times as `moment` writes them, nested values as JSON text."""
-    said = vars(record.registration)
-    return (
-        *_plain(said),
-        *[_json(value) for value in _nested(said)],
-        said["status"],
-        record.status,
-        record.reason,
-        record.revision,
-        moment(record.registered_at),
-        moment(record.since),
-        moment(record.last_seen),
-        record.observed_address,
-        _json([at.isoformat() for at in record.turns]),
-        _json(record.earlier),
-        _json(record.conflict),
-        _json(record.reachability),
-    )
+    held = zip(_HELD, _held(record), strict=True)
+    return tuple([_value(column, value, moment) for column, value in held if column != _ONLY_IN_MEMORY])
+
+
+def difference(before: Record, record: Record, moment: AsWritten = lambda at: at) -> dict[str, Any]:
+    """The columns that a record holds otherwise than it did before, with their values as of `agent_values`."""
+    then, now = _held(before), _held(record)
+    return {
+        _HELD[place]: _value(_HELD[place], now[place], moment)
+        for place in compress(_PLACES, map(is_not, then, now))
+        if then[place] != now[place] and _HELD[place] != _ONLY_IN_MEMORY
+    }
+
+
+def _held(record: Record) -> tuple[Any, ...]:
+    return (*vars(record.registration).values(), *record[1:])
+
+
+def _value(column: str, held: Any, moment: AsWritten) -> Any:
+    if column in _AS_JSON:
+        return _json(held)
+    return moment(held) if column in TIMES else held
 
 
 def record_of(row: Mapping[str, Any]) -> Record | None:
@@ -96,7 +104,7 @@ def history_values(change: Change, moment: AsWritten = lambda at: at) -> tuple[A
     else:
         status = record.status if change.record else "removed"
         said = record.registration
-        told = status, change.reason, said.version, said.endpoint, said.boot_id, _json(change.fields)
+        told = status, change.reason, said.version, said.endpoint, said.boot_id, _names(change.fields)
     return change.revision, moment(change.at), change.kind, *change.key, *told, _json(change.tools)
 
 
@@ -156,17 +164,21 @@ class Work:
     gone: list[Key]
     there: list[Record]
     told: list[Record]  # those of `there` whose words are different
+    before: dict[Key, Record]  # what those of `there` were before all of this, where the table has them and it is known
 
 
 def work_of(changes: Sequence[Change]) -> Work:
     """Sort changes into what has to be written; of several changes of one record the last one counts."""
-    last = {change.key: change.record for change in changes if change.kind != "guard"}
+    changes = [change for change in changes if change.kind != "guard"]
+    last = {change.key: change.record for change in changes}
+    before = {change.key: change.before for change in reversed(changes)}
     spoken = {change.key for change in changes if change.kind in {"registered", "updated"} and _says_other(change)}
     there = [record for _, record in sorted(last.items()) if record is not None]
     return Work(
         gone=sorted(key for key, record in last.items() if record is None),
         there=there,
         told=[record for record in there if record.key in spoken],
+        before={key: record for key, record in before.items() if record is not None},
     )
 
 
@@ -178,6 +190,11 @@ def _says_other(change: Change) -> bool:
     if before is None or after is None:
         return True
     return any(getattr(before.registration, field) != getattr(after.registration, field) for field in WEIGHTS)
+
+
+@lru_cache(maxsize=1024)
+def _names(fields: tuple[str, ...]) -> str | None:
+    return _json(fields)
 
 
 def _json(value: Any) -> str | None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -12,8 +13,11 @@ from discovery.stores.base import Line
 from discovery.stores.rows import (
     AGENT_COLUMNS,
     HISTORY_COLUMNS,
+    TIMES,
+    Work,
     agent_values,
     change_of,
+    difference,
     history_values,
     left_out,
     line_values,
@@ -24,8 +28,6 @@ from discovery.stores.sqlite_process import Statement
 from discovery.table import Change, Key
 
 Row = dict[str, Any]
-
-TIMES = ("last_seen", "since", "registered_at", "at")
 
 
 def _places(columns: Sequence[str]) -> str:
@@ -78,9 +80,10 @@ def changed(changes: Sequence[Change]) -> list[Statement]:
     """What writes changes into the table, the history and the index."""
     work = work_of(changes)
     statements: list[Statement] = [
-        (_LOG, [history_values(change, datetime.isoformat) for change in changes]),
+        (_LOG, [history_values(change, _text) for change in changes]),
         (_DROP, work.gone),
-        _putting(work.there),
+        _putting([record for record in work.there if record.key not in work.before]),
+        *_moving(work),
         (_UNINDEX, [(_rowid(key),) for key in (*work.gone, *(record.key for record in work.told))]),
         indexing(work.told),
     ]
@@ -99,7 +102,7 @@ def filled(records: Sequence[Record]) -> list[Statement]:
 
 def logged(lines: Iterable[Line]) -> Statement:
     """What writes history that was made elsewhere."""
-    return _LOG, [line_values(line, datetime.isoformat) for line in lines]
+    return _LOG, [line_values(line, _text) for line in lines]
 
 
 def indexing(records: Iterable[Record]) -> Statement:
@@ -109,7 +112,27 @@ def indexing(records: Iterable[Record]) -> Statement:
 
 
 def _putting(records: Iterable[Record]) -> Statement:
-    return _PUT, [agent_values(record, datetime.isoformat) for record in records]
+    return _PUT, [agent_values(record, _text) for record in records]
+
+
+def _moving(work: Work) -> Iterable[Statement]:
+    """What writes the columns that are different, of records that differ in the same ones together."""
+    alike: dict[tuple[str, ...], list[tuple[Any, ...]]] = {}
+    for record in work.there:
+        if record.key in work.before:
+            columns = difference(work.before[record.key], record, _text)
+            alike.setdefault(tuple(columns), []).append((*columns.values(), *record.key))
+    return [(_update(columns), values) for columns, values in alike.items() if columns]
+
+
+@lru_cache
+def _update(columns: tuple[str, ...]) -> str:
+    changed = ", ".join(f"{column} = ?" for column in columns)
+    return f"UPDATE agents SET {changed} WHERE name = ? AND instance_id = ?"
+
+
+# What is written together has the same moment many times.
+_text = lru_cache(maxsize=64)(datetime.isoformat)
 
 
 def record(row: Row) -> Record | None:
