@@ -63,8 +63,11 @@ def superseded(known: Record | None, registration: Registration, now: datetime) 
 
 def claimed_again(known: Record | None, registration: Registration, now: datetime) -> tuple[Record, Superseded] | None:
     """The record that notes the claim, and the refusal of a process that was refused before and only asks again."""
-    refusal, conflict = superseded(known, registration, now), known and known.conflict
-    if known is None or refusal is None or conflict is None or conflict.boot_id != registration.boot_id:
+    conflict = known and known.conflict
+    if known is None or conflict is None or conflict.boot_id != registration.boot_id:
+        return None
+    refusal = superseded(known, registration, now)
+    if refusal is None:
         return None
     return known._replace(conflict=conflict.model_copy(update={"last_seen": now})), refusal
 

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
 from discovery.express import Express, Headers, Reply, is_small_json
+from discovery.gathered import LARGE_BYTES
 from discovery.heads import Protocol, bounded_heads
 from discovery.tokens import Caller
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+NOT_MODIFIED = 304
 # Other parts of the application have a word in these: an origin, a proxy that says who asks, a body without a length.
 _APART = frozenset({b"origin", b"x-forwarded-for", b"transfer-encoding"})
 
@@ -46,10 +48,23 @@ class _Call:
 class ExpressProtocol(Protocol):
     """Answers the calls of the fleet itself."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._idle_from: float | None = None
+        self._common: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        self.url, self.headers, self.expect_100_continue = b"", [], False
+
     def on_headers_complete(self) -> None:
         call = self._taken()
         if call is None:
-            super().on_headers_complete()
+            self._ask_application()
         else:
             self.cycle = cast("RequestResponseCycle", call)
 
@@ -104,10 +119,18 @@ class ExpressProtocol(Protocol):
     def _hand_on(self, call: _Call) -> None:
         """Let the application have it, as if it had just come."""
         call.response_complete = True
-        super().on_headers_complete()
+        self._ask_application()
         if call.body:
             super().on_body(call.body)
         super().on_message_complete()
+
+    def _ask_application(self) -> None:
+        """What it is told of a request is put together for it alone."""
+        url, headers, expect_100_continue = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expect_100_continue
+        self.headers += headers
+        super().on_headers_complete()
 
     async def _send_later(self, call: _Call, later: Awaitable[Reply]) -> None:
         try:
@@ -125,17 +148,54 @@ class ExpressProtocol(Protocol):
             self.transport.close()  # nobody is left waiting for an answer that does not come
             return
         status, lines, body = reply
-        head = [_status_line(status), *[b"%b: %b\r\n" % one for one in self.server_state.default_headers], lines]
-        if status != HTTPStatus.NOT_MODIFIED:
+        head = [_status_line(status), self._common_lines(), lines]
+        if status != NOT_MODIFIED:
             head.append(b"content-length: %d\r\n" % len(body))
         if not call.keep_alive:
             head.append(b"connection: close\r\n")
-        self.transport.write(b"".join([*head, b"\r\n"]))
-        if body:
+        if len(body) < LARGE_BYTES:
+            self.transport.write(b"".join([*head, b"\r\n", body]))
+        else:
+            self.transport.write(b"".join([*head, b"\r\n"]))
             self.transport.write(body)
         if not call.keep_alive:
             self.transport.close()
         self.on_response_complete()
+
+    def _common_lines(self) -> bytes:
+        """What every head has; uvicorn makes it anew each second."""
+        common = self.server_state.default_headers
+        if common is not self._common[0]:
+            self._common = common, b"".join([b"%b: %b\r\n" % one for one in common])
+        return self._common[1]
+
+    # One timer for a connection, which looks whether it is time, and not a new one after each answer.
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_from = None
+
+    def on_response_complete(self) -> None:
+        if self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        self._idle_from = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._look_in(self.timeout_keep_alive)
+
+    def timeout_keep_alive_handler(self) -> None:
+        self.timeout_keep_alive_task = None
+        if self._idle_from is None:
+            return  # the next answer begins anew
+        left = self._idle_from + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._look_in(left)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _look_in(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
 
 @lru_cache
