@@ -61,10 +61,10 @@ def superseded(known: Record | None, registration: Registration, now: datetime) 
     )
 
 
-def claimed_again(known: Record | None, registration: Registration, now: datetime) -> tuple[Record, Superseded] | None:
+def claimed_again(known: Record, registration: Registration, now: datetime) -> tuple[Record, Superseded] | None:
     """The record that notes the claim, and the refusal of a process that was refused before and only asks again."""
-    conflict = known and known.conflict
-    if known is None or conflict is None or conflict.boot_id != registration.boot_id:
+    conflict = known.conflict
+    if conflict is None or conflict.boot_id != registration.boot_id:
         return None
     refusal = superseded(known, registration, now)
     if refusal is None:

@@ -18,20 +18,10 @@ MAX_HEADER_BYTES = 64 * 1024
 _TOO_LARGE = "The head of the request is too large."
 
 
-def bounded_heads(limit_bytes: int = MAX_HEADER_BYTES, *, below: type[Protocol] = Protocol) -> dict[str, Any]:
-    """Options for uvicorn: a larger head is answered with 431, and the connection closed; `below` has the others.
-
-    Without httptools the parser has a limit of its own, and `below` is not asked.
-    """
-    if not find_spec("httptools"):
-        return {"http": "h11", "h11_max_incomplete_event_size": limit_bytes}
-    return {"http": type("BoundedProtocol", (_Counting, below), {"limit_bytes": limit_bytes})}
-
-
-class _Counting(Protocol):
+class BoundedProtocol(Protocol):
     """Counts the pieces that a head comes in; most come in one."""
 
-    limit_bytes: int
+    limit_bytes = MAX_HEADER_BYTES
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -78,3 +68,15 @@ class _Counting(Protocol):
 
     def _size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+
+
+def bounded_heads(
+    limit_bytes: int = MAX_HEADER_BYTES, *, protocol: type[BoundedProtocol] = BoundedProtocol
+) -> dict[str, Any]:
+    """Options for uvicorn: a larger head is answered with 431, and the connection closed.
+
+    Without httptools the parser has a limit of its own, and the protocol is not asked.
+    """
+    if not find_spec("httptools"):
+        return {"http": "h11", "h11_max_incomplete_event_size": limit_bytes}
+    return {"http": type(protocol.__name__, (protocol,), {"limit_bytes": limit_bytes})}

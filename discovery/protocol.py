@@ -1,7 +1,7 @@
 """How uvicorn speaks HTTP here: what `Express` can answer never becomes an ASGI call, all the rest does.
 
-A call of the fleet costs the parsing of its head and the writing of its answer; scope, task, messages and middleware
-around it cost as much again.
+Parsing, scope, task, messages and middleware around a call of the fleet cost several times what it costs itself. The
+heads of such calls repeat themselves to the letter: what one says is found out once.
 """
 
 import logging
@@ -9,27 +9,38 @@ from asyncio import Event
 from collections.abc import Awaitable
 from functools import lru_cache, partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, cast
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from discovery.express import Express, Headers, Reply, is_small_json
 from discovery.gathered import LARGE_BYTES
-from discovery.heads import Protocol, bounded_heads
+from discovery.heads import BoundedProtocol, bounded_heads
 from discovery.tokens import Caller
 
 if TYPE_CHECKING:
-    from httptools import HttpRequestParser
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 logger = logging.getLogger(__name__)
 
+LIST, REGISTER = b"GET /agents HTTP/1.1\r\n", b"POST /register HTTP/1.1\r\n"
+HEAD_END = b"\r\n\r\n"
+LARGEST_HEAD_BYTES = 4096
 NOT_MODIFIED = 304
 # Other parts of the application have a word in these: an origin, a proxy that says who asks, a body without a length.
-_APART = frozenset({b"origin", b"x-forwarded-for", b"transfer-encoding"})
+_APART = frozenset({b"origin", b"x-forwarded-for", b"transfer-encoding", b"expect", b"upgrade"})
 
 
 def options() -> dict[str, Any]:
     """Options for uvicorn: this protocol, with heads that are bounded."""
-    return bounded_heads(below=ExpressProtocol)
+    return bounded_heads(protocol=ExpressProtocol)
+
+
+class _Head(NamedTuple):
+    """What an ordinary head says."""
+
+    is_list: bool  # or else a registration
+    headers: Headers
+    body_bytes: int
 
 
 class _Call:
@@ -38,18 +49,20 @@ class _Call:
     message_event = Event()  # nobody waits for it
     disconnected = False
 
-    def __init__(self, headers: Headers, caller: Caller) -> None:
-        self.headers, self.caller = headers, caller
-        self.body = b""
+    def __init__(self, head: _Head, caller: Caller, request_bytes: int) -> None:
+        self.head, self.caller, self.request_bytes = head, caller, request_bytes
         self.keep_alive = True
         self.response_complete = False
 
 
-class ExpressProtocol(Protocol):
+class ExpressProtocol(BoundedProtocol):
     """Answers the calls of the fleet itself."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self._is_parsing = False  # a request, for the application
+        self._call: _Call
+        self._coming: bytearray | None = None  # a call whose body is not all there
         self._idle_from: float | None = None
         self._common: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"")
 
@@ -59,78 +72,67 @@ class ExpressProtocol(Protocol):
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
-        self.url, self.headers, self.expect_100_continue = b"", [], False
-
-    def on_headers_complete(self) -> None:
-        call = self._taken()
-        if call is None:
-            self._ask_application()
-        else:
-            self.cycle = cast("RequestResponseCycle", call)
-
-    def on_body(self, body: bytes) -> None:
-        if isinstance(self.cycle, _Call):
-            self.cycle.body += body
-        else:
-            super().on_body(body)
+        self._is_parsing = True
+        super().on_message_begin()
 
     def on_message_complete(self) -> None:
-        call = self.cycle
-        if not isinstance(call, _Call):
-            super().on_message_complete()
+        self._is_parsing = False
+        super().on_message_complete()
+
+    def data_received(self, data: bytes) -> None:
+        if self._coming is None and (self._is_parsing or not self._begins(data)):
+            super().data_received(data)
             return
-        if self.url != b"/agents":
+        come: bytes | bytearray = data
+        if self._coming is not None:
+            self._coming += data
+            come = self._coming
+        call = self._call
+        if len(come) < call.request_bytes:
+            self._coming = self._coming or bytearray(data)
+            return
+        self._coming = None
+        if not self._is_taken(call, bytes(come[: call.request_bytes])):
+            call.response_complete = True
+            super().data_received(bytes(come[: call.request_bytes]))  # the application has it, as if it had just come
+        if len(come) > call.request_bytes:
+            self.data_received(bytes(come[call.request_bytes :]))
+
+    def _begins(self, data: bytes) -> bool:
+        """Whether an ordinary call begins here, and the one before has been answered and sent."""
+        end = data.find(HEAD_END) if data.startswith((REGISTER, LIST)) else -1
+        head = _head(data[:end]) if 0 < end < LARGEST_HEAD_BYTES else None
+        before = cast("RequestResponseCycle | None", self.cycle)
+        if head is None or not (before is None or before.response_complete):
+            return False
+        if self.flow.write_paused or self.pipeline or self.transport.is_closing():
+            return False
+        caller = self._express.admits(head.headers, "read" if head.is_list else "register")
+        if caller is None:
+            return False
+        self._unset_keepalive_if_required()
+        self._call = _Call(head, caller, end + len(HEAD_END) + head.body_bytes)
+        self.cycle = cast("RequestResponseCycle", self._call)
+        return True
+
+    def _is_taken(self, call: _Call, request: bytes) -> bool:
+        """Answer it now or later; False where the application has to."""
+        if not call.head.is_list:
             peer = self.client[0] if self.client else None
-            if not self._express.registered(call.caller, bytes(call.body), peer, partial(self._send, call)):
-                self._hand_on(call)
-            return
-        reply = self._express.listed(call.headers)
+            body = request[len(request) - call.head.body_bytes :]
+            return self._express.registered(call.caller, body, peer, partial(self._send, call))
+        reply = self._express.listed(call.head.headers)
         if isinstance(reply, Reply):
             self._send(call, reply)
-        elif reply is None:
-            self._hand_on(call)
-        else:
+        elif reply is not None:
             task = self.loop.create_task(self._send_later(call, reply))
             task.add_done_callback(self.tasks.discard)
             self.tasks.add(task)
+        return reply is not None
 
     @property
     def _express(self) -> Express:
         return cast("Express", self.app_state["express"])
-
-    def _taken(self) -> _Call | None:
-        """The request as a call, if it is an ordinary one, and the one before has been answered and sent."""
-        listed = self.url == b"/agents"
-        if not listed and self.url != b"/register":
-            return None
-        parser, before = cast("HttpRequestParser", self.parser), cast("RequestResponseCycle | None", self.cycle)
-        if parser.get_method() != (b"GET" if listed else b"POST") or parser.get_http_version() != "1.1":
-            return None
-        if not parser.should_keep_alive() or parser.should_upgrade() or self.expect_100_continue:
-            return None
-        if self.flow.write_paused or self.pipeline or not (before is None or before.response_complete):
-            return None
-        headers = dict(reversed(self.headers))  # the first of each name, as everywhere else
-        if not _APART.isdisjoint(headers) or (b"content-length" in headers if listed else not is_small_json(headers)):
-            return None
-        caller = self._express.admits(headers, "read" if listed else "register")
-        return None if caller is None else _Call(headers, caller)
-
-    def _hand_on(self, call: _Call) -> None:
-        """Let the application have it, as if it had just come."""
-        call.response_complete = True
-        self._ask_application()
-        if call.body:
-            super().on_body(call.body)
-        super().on_message_complete()
-
-    def _ask_application(self) -> None:
-        """What it is told of a request is put together for it alone."""
-        url, headers, expect_100_continue = self.url, self.headers, self.expect_100_continue
-        super().on_message_begin()
-        self.url, self.expect_100_continue = url, expect_100_continue
-        self.headers += headers
-        super().on_headers_complete()
 
     async def _send_later(self, call: _Call, later: Awaitable[Reply]) -> None:
         try:
@@ -201,3 +203,27 @@ class ExpressProtocol(Protocol):
 @lru_cache
 def _status_line(status: int) -> bytes:
     return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode()
+
+
+@lru_cache(maxsize=1024)
+def _head(text: bytes) -> _Head | None:
+    """What a head says, the blank line not included; None for one that is out of the ordinary."""
+    from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+
+    headers: list[tuple[bytes, bytes]] = []
+
+    def on_header(name: bytes, value: bytes) -> None:
+        headers.append((name.lower(), value))
+
+    try:
+        HttpRequestParser(SimpleNamespace(on_header=on_header)).feed_data(text + HEAD_END)
+    except (HttpParserError, HttpParserUpgrade):
+        return None
+    if not text.count(b"\n") == text.count(b"\r\n") == len(headers):
+        return None  # it ends elsewhere than it seems to
+    said, is_list = dict(reversed(headers)), text.startswith(LIST)  # the first of each name, as everywhere else
+    if not _APART.isdisjoint(said) or said.get(b"connection", b"keep-alive").lower() != b"keep-alive":
+        return None
+    if is_list:
+        return None if b"content-length" in said else _Head(True, said, 0)
+    return _Head(False, said, int(said[b"content-length"])) if is_small_json(said) else None

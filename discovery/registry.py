@@ -101,23 +101,23 @@ class Registry:
         return await answered(lambda tell: self.submit(heard, tell)) if isinstance(heard, Said) else heard
 
     def hear(self, registration: Registration, caller: str | None) -> Accepted | Said:
-        """Renew one instance at once, if there is no news of it; else what there is to `submit`."""
+        """Renew one instance at once, if there is no news; else what there is to `submit`. Raises as `register`."""
         self._tick()
         said = Said.of(registration, caller, self._table.get((registration.name, registration.instance_id)))
-        if said.known is None or said.fields or not decisions.is_alive(said.known):
+        if said.known is None:
             return said
-        return self._hear(said.known, registration)
+        if not said.fields and decisions.is_alive(said.known):
+            return self._hear(said.known, registration)
+        again = decisions.claimed_again(said.known, registration, self._clock())
+        if again is None:
+            return said
+        self._table.put(again[0])  # everybody has been told: no write for it
+        self._listing.heard(registration.name)
+        raise again[1]
 
     def submit(self, said: Said, tell: Callable[[Accepted | BaseException], None]) -> None:
         """Add or change one instance. `tell` hears of it once it is durable, or hears what `register` raises."""
-        again = decisions.claimed_again(self._table.get(said.key), said.registration, self._clock())
-        if again is not None:  # everybody has been told: no write for it
-            self._table.put(again[0])
-            self._listing.heard(said.registration.name)
-            tell(again[1])
-        else:
-            told = partial(self._tell, said, tell)
-            self._writer.submit(lambda draft: decisions.register(draft, said), told)
+        self._writer.submit(partial(decisions.register, said=said), partial(self._tell, said, tell))
 
     def _tell(self, said: Said, tell: Callable[[Accepted | BaseException], None], decided: Any) -> None:
         known = self._table.get(said.key) if isinstance(decided, StoreError) else None

@@ -55,7 +55,8 @@ class Table:
 
     def get(self, key: Key) -> Record | None:
         """One instance."""
-        return self._names.get(key[0], {}).get(key[1])
+        instances = self._names.get(key[0])
+        return None if instances is None else instances.get(key[1])
 
     def instances(self, name: str) -> tuple[Record, ...]:
         """All instances of a name."""
