@@ -78,13 +78,12 @@ class SqliteStore:
 
     async def history(self, name: str, *, limit: int, before: int | None = None) -> Sequence[HistoryEntry]:
         """See `Store`."""
-        query = "SELECT * FROM history WHERE name = ? AND revision < ? ORDER BY revision DESC LIMIT ?"
-        found = await self._fetch(query, name, before or 2**62, limit)
+        *_, found = await self._alone(*rows.NAME, rows.history(name, before or 2**62, limit))
         return [entry_of(rows.timed(row)) for row in found]
 
     async def forget(self, before: datetime) -> None:
         """See `Store`."""
-        await self._fetch("DELETE FROM history WHERE at < ?", before.isoformat())
+        await self._alone(*rows.forgotten(before))
 
     async def search(self, words: Sequence[str], *, every: bool, limit: int) -> Sequence[Found]:
         """See `Store`."""

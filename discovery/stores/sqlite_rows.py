@@ -47,6 +47,16 @@ BEGIN: Statement = ("BEGIN IMMEDIATE", [()])
 COMMIT: Statement = ("COMMIT", [()])
 # A file that may not be written gives its lock all the same: this is what it refuses.
 TOUCH: Statement = ("UPDATE counters SET value = value WHERE name = 'revision'", [()])
+# Names of the history are brought up to date together, in their order: one by one, each is a page to write.
+NAMED_EVERY = 8192
+NAME: Sequence[Statement] = (
+    (
+        "INSERT OR IGNORE INTO history_names SELECT name, revision FROM history "
+        "WHERE revision > (SELECT value FROM counters WHERE name = 'named') ORDER BY name, revision",
+        [()],
+    ),
+    ("UPDATE counters SET value = (SELECT value FROM counters WHERE name = 'revision') WHERE name = 'named'", [()]),
+)
 STATE: Statement = ("SELECT value, id FROM counters, lineage WHERE counters.name = 'revision'", [()])
 
 
@@ -59,6 +69,23 @@ def advanced(before: int, after: int, lineage: str) -> Statement:
     """As `revised`, and it changes no row where the file is not at the revision before, or holds another table."""
     sql, _ = revised(after)
     return f"{sql} AND value = ? AND EXISTS (SELECT 1 FROM lineage WHERE id = ?)", [(after, before, lineage)]
+
+
+def history(name: str, before: int, limit: int) -> Statement:
+    """What brings the latest changes of a name before a revision."""
+    sql = (
+        "SELECT history.* FROM history_names AS found JOIN history USING (name, revision) "
+        "WHERE found.name = ? AND found.revision < ? ORDER BY found.revision DESC LIMIT ?"
+    )
+    return sql, [(name, before, limit)]
+
+
+def forgotten(before: datetime) -> list[Statement]:
+    """What drops the history from before a moment."""
+    return [
+        ("DELETE FROM history WHERE at < ?", [(before.isoformat(),)]),
+        ("DELETE FROM history_names WHERE revision NOT IN (SELECT revision FROM history)", [()]),
+    ]
 
 
 def since(revision: int) -> list[Statement]:
@@ -87,6 +114,8 @@ def changed(changes: Sequence[Change]) -> list[Statement]:
         (_UNINDEX, [(_rowid(key),) for key in (*work.gone, *(record.key for record in work.told))]),
         indexing(work.told),
     ]
+    if changes[-1].revision // NAMED_EVERY != (changes[0].revision - 1) // NAMED_EVERY:
+        statements += NAME
     return [statement for statement in statements if statement[1]]
 
 
@@ -95,6 +124,7 @@ def filled(records: Sequence[Record]) -> list[Statement]:
     return [
         ("DELETE FROM agents", [()]),
         ("DELETE FROM agents_search", [()]),
+        ("UPDATE counters SET value = 0 WHERE name = 'named'", [()]),  # changes of other tables have the same numbers
         _putting(records),
         indexing(records),
     ]

@@ -8,7 +8,7 @@ from discovery.stores.sqlite_file import SqliteFile
 from discovery.stores.sqlite_process import Statement
 from discovery.stores.sqlite_rows import BEGIN, COMMIT, indexing, record
 
-VERSION = 2
+VERSION = 3
 
 AGENTS = """
 CREATE TABLE agents (
@@ -48,6 +48,14 @@ CREATE TABLE agents (
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 INSERT INTO counters VALUES ('revision', 0);
 """
+NAMES = """
+CREATE TABLE history_names (       -- finds a name's history, as far as the counter 'named' says
+    name TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    PRIMARY KEY (name, revision)
+) WITHOUT ROWID;
+INSERT INTO counters VALUES ('named', 0);
+"""
 REST = f"""
 CREATE TABLE history (
     revision INTEGER PRIMARY KEY,
@@ -63,7 +71,7 @@ CREATE TABLE history (
     fields TEXT NOT NULL,          -- JSON: which fields changed
     tools TEXT                     -- JSON: how the tools changed
 );
-CREATE INDEX history_by_name ON history (name, revision);
+{NAMES}
 CREATE TABLE lineage (id TEXT NOT NULL);
 CREATE VIRTUAL TABLE agents_search USING fts5({", ".join(WEIGHTS)}, agent UNINDEXED);
 """
@@ -79,6 +87,7 @@ UPDATE agents SET status_reason = CASE status
     WHEN 'down' THEN 'no heartbeat for three leases'
     ELSE 'reported ' || status || ' by its heartbeat' END;
 """
+FROM_2 = f"DROP INDEX history_by_name; {NAMES}"
 
 
 async def prepare(file: SqliteFile) -> None:
@@ -94,13 +103,15 @@ async def prepare(file: SqliteFile) -> None:
     # The log is written back every 16 MiB: what changed several times in between is written back once.
     durable = ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA wal_autocheckpoint = 4096")
     await file.execute([_statement(pragma) for pragma in durable])
-    if version < VERSION:
-        first = AGENTS if version == 0 else FROM_1
-        lineage = f"INSERT INTO lineage VALUES ('{uuid4().hex}');"
-        made = [_statement(sql) for sql in f"{first} {REST} {lineage}".split(";") if sql.strip()]
-        *_, rows = await file.execute([BEGIN, *made, _statement("SELECT * FROM agents")])
-        known = [one for row in rows if (one := record(row))]
-        await file.execute([indexing(known), _statement(f"PRAGMA user_version = {VERSION}"), COMMIT])
+    if version == VERSION:
+        return
+    lineage = f"INSERT INTO lineage VALUES ('{uuid4().hex}');"
+    script = {0: f"{AGENTS} {REST} {lineage}", 1: f"{FROM_1} {REST} {lineage}", 2: FROM_2}[version]
+    made = [_statement(sql) for sql in script.split(";") if sql.strip()]
+    *_, rows = await file.execute([BEGIN, *made, _statement("SELECT * FROM agents")])
+    known = [one for row in rows if (one := record(row))]
+    words = [] if version == 2 else [indexing(known)]
+    await file.execute([*words, _statement(f"PRAGMA user_version = {VERSION}"), COMMIT])
 
 
 def _statement(sql: str) -> Statement:

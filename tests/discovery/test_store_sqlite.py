@@ -10,6 +10,7 @@ import pytest
 
 from discovery.stores import open_store
 from discovery.stores.base import Store, StoreError
+from discovery.stores.sqlite_rows import NAMED_EVERY
 from tests.discovery.conftest import registration
 from tests.discovery.test_stores import FULL, change, record, write
 
@@ -87,9 +88,9 @@ async def test_a_file_of_a_newer_version_is_refused_and_left_as_it_is(file_store
     await write(store, change(record()))
     await store.aclose()
     with closing(sqlite3.connect(path)) as newer:
-        newer.execute("PRAGMA user_version = 3")
+        newer.execute("PRAGMA user_version = 4")
     before = path.read_bytes()
-    with pytest.raises(StoreError, match=r"newer version of discovery \(format 3\): upgrade this one"):
+    with pytest.raises(StoreError, match=r"newer version of discovery \(format 4\): upgrade this one"):
         await store.load()
     assert path.read_bytes() == before
 
@@ -127,6 +128,39 @@ async def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path: Path)
     assert [hit.name for hit in await store.search(["parcel"], every=True, limit=9)] == ["orders"]
     await write(store, change(record(revision=42)))
     await store.aclose()
+
+
+# What the history was in the second format, where the rest is as it is now.
+SECOND_FORMAT = """
+DROP TABLE history_names;
+DELETE FROM counters WHERE name = 'named';
+CREATE INDEX history_by_name ON history (name, revision);
+PRAGMA user_version = 2;
+"""
+
+
+async def test_a_file_of_the_second_version_keeps_its_history(file_store: FileStore) -> None:
+    store, path = file_store
+    await write(store, change(record()), change(record(registration(name="other"), revision=2)))
+    await store.aclose()
+    with closing(sqlite3.connect(path)) as earlier:
+        earlier.executescript(SECOND_FORMAT)
+    assert [entry.revision for entry in await store.history("other", limit=9)] == [2]
+    await write(store, change(record(revision=3), "updated"))
+    assert [entry.revision for entry in await store.history(FULL.name, limit=9)] == [3, 1]
+
+
+async def test_a_long_history_is_found_by_name_while_it_grows(file_store: FileStore) -> None:
+    store, _ = file_store
+    for first in range(1, 3 * NAMED_EVERY, NAMED_EVERY // 3):
+        names = [f"agent-{place % 7}" for place in range(first, first + NAMED_EVERY // 3)]
+        changes = [change(record(registration(name=name), revision=first + place)) for place, name in enumerate(names)]
+        await write(store, *changes)
+        if first % 2:
+            found = await store.history("agent-3", limit=3)
+            last = first + NAMED_EVERY // 3 - 1
+            assert [entry.revision for entry in found] == [one for one in range(last, 0, -1) if one % 7 == 3][:3]
+            assert {entry.revision % 7 for entry in await store.history("agent-3", limit=10_000)} == {3}
 
 
 async def test_a_row_that_someone_broke_is_left_out_and_the_rest_is_loaded(
