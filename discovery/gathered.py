@@ -28,6 +28,13 @@ class Gathered:
             self._later(self._send)
         self._pieces.append(data)
 
+    def write_whole(self, data: bytes) -> None:
+        """Write what nothing belongs to that comes later."""
+        if self._pieces:
+            self.write(data)
+        else:
+            self._transport.write(data)
+
     def close(self) -> None:
         """Nothing that was written is lost."""
         self._send()

@@ -27,11 +27,12 @@ _ALONE: dict[str, Callable[[bytes], Any]] = {
 
 
 class Read(NamedTuple):
-    """A registration, with the text that it was read from."""
+    """A registration, with the text that it was read from, and that of what makes it one."""
 
     registration: Registration
     body: bytes
     members: _Members
+    key: tuple[bytes, bytes]
 
 
 class Reader:
@@ -48,18 +49,19 @@ class Reader:
             ValueError: It is none. `Registration` says why, and says it well when it is given what JSON makes of it.
         """
         members = _members_of(body)
-        latest = self._latest.get(_key(members))
+        key = _key(members)
+        latest = self._latest.get(key)
         if latest is not None and latest.body == body:
             return latest
         changed = None if latest is None else _changed(latest, members)
-        return Read(changed or Registration.model_validate_json(body), body, members)
+        return Read(changed or Registration.model_validate_json(body), body, members, key)
 
     def remember(self, read: Read) -> None:
         """Read the next one of this instance with its help."""
-        key = _key(read.members)
-        if self._latest.pop(key, None) is None and len(self._latest) >= self._most:
-            del self._latest[next(iter(self._latest))]
-        self._latest[key] = read
+        latest, key = self._latest, read.key
+        if latest.pop(key, None) is None and len(latest) >= self._most:
+            del latest[next(iter(latest))]
+        latest[key] = read
 
 
 def _key(members: _Members) -> tuple[bytes, bytes]:

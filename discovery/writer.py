@@ -1,18 +1,23 @@
 """Group commit: decisions that wait together are written together, in one transaction, in the order they came."""
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
 from typing import Any, TypeVar, cast
 
 from discovery.stores.base import StoreError
 from discovery.table import Draft
 
 MOST_AT_ONCE = 256
+ONE_SECONDS = 50e-6  # what reading and answering one takes, about
 
 Answer = TypeVar("Answer")
 Decide = Callable[[Draft], Any]
 Tell = Callable[[Any], None]
+
+logger = logging.getLogger(__name__)
 
 
 class Writer:
@@ -22,6 +27,8 @@ class Writer:
         self._commit = commit
         self._waiting: deque[tuple[Decide, Tell]] = deque()
         self._task: asyncio.Task[None] | None = None
+        self._took = 0.0  # seconds of the latest transaction
+        self._crowd = 0  # how many asked while it was written, those that it was for included
 
     def submit(self, decide: Decide, tell: Tell) -> None:
         """Have something decided and written. `tell` hears what was decided once it is durable, or what failed."""
@@ -45,11 +52,19 @@ class Writer:
     async def _drain(self) -> None:
         try:
             while self._waiting:
-                await self._write([self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))])
+                batch, begun = self._next(), monotonic()
+                await self._write(batch)
+                self._took, self._crowd = monotonic() - begun, len(batch) + len(self._waiting)
         finally:
             self._task = None
             for _, tell in self._waiting:  # cancelled with the process: nobody may wait for ever
                 tell(asyncio.CancelledError())
+
+    def _next(self) -> list[tuple[Decide, Tell]]:
+        """All that wait; or half of a crowd, where writing is quick beside reading and answering the other half."""
+        crowd = max(self._crowd, len(self._waiting))
+        most = (crowd + 1) // 2 if self._took < crowd * ONE_SECONDS else MOST_AT_ONCE
+        return [self._waiting.popleft() for _ in range(min(len(self._waiting), most, MOST_AT_ONCE))]
 
     async def _write(self, batch: Sequence[tuple[Decide, Tell]]) -> None:
         try:
@@ -60,9 +75,8 @@ class Writer:
                     await self._write([one])
                 return
             answers = [error] * len(batch)
-        loop = asyncio.get_running_loop()
-        for (_, tell), answer in zip(batch, answers, strict=True):
-            loop.call_soon(tell, answer)  # not now: the storage is given the next batch first
+        # Not now: the storage is given the next batch first.
+        asyncio.get_running_loop().call_soon(_tell, batch, answers)
 
 
 async def answered(submit: Callable[[Tell], None]) -> Any:
@@ -81,3 +95,11 @@ async def answered(submit: Callable[[Tell], None]) -> Any:
 
     submit(tell)
     return await future
+
+
+def _tell(batch: Sequence[tuple[Decide, Tell]], answers: Sequence[Any]) -> None:
+    for (_, tell), answer in zip(batch, answers, strict=True):
+        try:
+            tell(answer)
+        except Exception:  # the others are to hear of theirs
+            logger.exception("one who asked for a change could not be told of it")

@@ -214,7 +214,7 @@ class PostgresWriting:
         work = work_of(changes)
         await self.log([history_values(change) for change in changes])
         await self._connection.executemany(rows.DROP, work.gone)
-        await self._connection.executemany(rows.PUT, [rows.values(record) for record in work.there])
+        await self._connection.executemany(rows.PUT, [rows.values(record) for record in work.there.values()])
         await self._advance(changes[-1].revision, self.lineage)
 
     async def refill(self, records: Iterable[Record], revision: int, lineage: str) -> None:

@@ -162,7 +162,7 @@ class Work:
     """What changes do to the table. Keys are in order, so that two writers never wait for each other."""
 
     gone: list[Key]
-    there: list[Record]
+    there: dict[Key, Record]
     told: list[Record]  # those of `there` whose words are different
     before: dict[Key, Record]  # what those of `there` were before all of this, where the table has them and it is known
 
@@ -173,11 +173,11 @@ def work_of(changes: Sequence[Change]) -> Work:
     last = {change.key: change.record for change in changes}
     before = {change.key: change.before for change in reversed(changes)}
     spoken = {change.key for change in changes if change.kind in {"registered", "updated"} and _says_other(change)}
-    there = [record for _, record in sorted(last.items()) if record is not None]
+    there = {key: record for key, record in sorted(last.items()) if record is not None}
     return Work(
         gone=sorted(key for key, record in last.items() if record is None),
         there=there,
-        told=[record for record in there if record.key in spoken],
+        told=[record for key, record in there.items() if key in spoken],
         before={key: record for key, record in before.items() if record is not None},
     )
 
