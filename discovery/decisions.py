@@ -23,18 +23,16 @@ class Said(NamedTuple):
 
     registration: Registration
     caller: str | None
+    key: Key
     known: Record | None
     fields: tuple[str, ...]  # that differ from the known record's
 
-    @property
-    def key(self) -> Key:
-        """Which instance it is about."""
-        return self.registration.name, self.registration.instance_id
-
     @classmethod
-    def of(cls, registration: Registration, caller: str | None, known: Record | None) -> "Said":
+    def of(cls, registration: Registration, caller: str | None, table: Table) -> "Said":
         """Compare it with what is known."""
-        return cls(registration, caller, known, () if known is None else _changed_fields(known, registration))
+        key = registration.name, registration.instance_id
+        known = table.get(key)
+        return cls(registration, caller, key, known, () if known is None else _changed_fields(known, registration))
 
     def news(self, known: Record) -> tuple[str, ...]:
         """The fields that differ from this record's."""

@@ -7,7 +7,7 @@ describe them and take all that is out of the ordinary: a query, another content
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from fastapi import Request
@@ -49,14 +49,19 @@ class Express:
         self._registry, self._settings, self._packed = registry, settings, packed
         self._shown: tuple[Prepared, bytes] | None = None
         self._reader = Reader()
+        self._guest = lru_cache(maxsize=64)(partial(self._admitted, b"", scope="read"))
 
     def admits(self, headers: Headers, scope: tokens.Scope) -> tokens.Caller | None:
         """Who asks, if these headers allow what is asked."""
         given, host = headers.get(b"authorization", b""), headers.get(b"host", b"")
         try:
-            return admitted(self._settings, given.decode("latin-1"), host.decode("latin-1"), scope)
+            # What is found out of a token is not kept beside it.
+            return self._guest(host) if self._settings.tokens is None else self._admitted(given, host, scope)
         except Refusal:
             return None
+
+    def _admitted(self, authorization: bytes, host: bytes, scope: tokens.Scope) -> tokens.Caller:
+        return admitted(self._settings, authorization.decode("latin-1"), host.decode("latin-1"), scope)
 
     def listed(self, headers: Headers) -> Reply | Awaitable[Reply] | None:
         """`GET /agents`; None where a route has to answer."""

@@ -66,6 +66,10 @@ class ExpressProtocol(BoundedProtocol):
         self._idle_from: float | None = None
         self._common: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"")
 
+    def connection_made(self, transport: Any) -> None:
+        self._express: Express = self.app_state["express"]
+        super().connection_made(transport)
+
     def connection_lost(self, exc: Exception | None) -> None:
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
@@ -129,10 +133,6 @@ class ExpressProtocol(BoundedProtocol):
             task.add_done_callback(self.tasks.discard)
             self.tasks.add(task)
         return reply is not None
-
-    @property
-    def _express(self) -> Express:
-        return cast("Express", self.app_state["express"])
 
     async def _send_later(self, call: _Call, later: Awaitable[Reply]) -> None:
         try:

@@ -103,7 +103,7 @@ class Registry:
     def hear(self, registration: Registration, caller: str | None) -> Accepted | Said:
         """Renew one instance at once, if there is no news; else what there is to `submit`. Raises as `register`."""
         self._tick()
-        said = Said.of(registration, caller, self._table.get((registration.name, registration.instance_id)))
+        said = Said.of(registration, caller, self._table)
         if said.known is None:
             return said
         if not said.fields and decisions.is_alive(said.known):

@@ -5,7 +5,7 @@ A reader costs a place, not a queue: one that is too slow finds its place gone a
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -68,11 +68,12 @@ class Watch:
         self._ring.clear()
         self._wake()
 
-    def publish(self, change: Change, instances: Sequence[Record], guarded_until: datetime | None) -> None:
+    def publish(self, change: Change, instances: tuple[Record, ...], guarded_until: datetime | None) -> None:
         """Tell the readers of a change; `instances` are all of its name as they stand after it."""
         self._revision = change.revision
-        self._ring.append(_Event(change, tuple(instances), guarded_until))
-        self._wake()
+        self._ring.append(_Event(change, instances, guarded_until))
+        if self.readers:
+            self._wake()
 
     def close(self) -> None:
         """Let all readers go: the process ends."""
