@@ -125,6 +125,15 @@ class Registration(_Wire):
     config_fingerprint: Line | None = None
     metadata: dict[str, JsonValue] = empty(dict)
 
+    def changed(self, values: dict[str, Any]) -> Self:
+        """A copy with other values, which are good: `model_copy`, without a copy of what nobody changes."""
+        copy = self.__class__.__new__(self.__class__)
+        object.__setattr__(copy, "__dict__", vars(self) | values)
+        object.__setattr__(copy, "__pydantic_fields_set__", self.__pydantic_fields_set__)
+        object.__setattr__(copy, "__pydantic_extra__", None)
+        object.__setattr__(copy, "__pydantic_private__", None)
+        return copy
+
     @model_validator(mode="before")
     @classmethod
     def _holds_nothing_forbidden(cls, data: Any) -> Any:

@@ -83,13 +83,17 @@ def register(draft: Draft, said: Said) -> Accepted | Superseded:
         fresh = Record(registration, draft.next, now, now, now, status, reason, now, said.caller)
         return Accepted(draft.put("registered", fresh), changed=True, new=True)
     fields = said.news(known)
-    fresh = known._replace(
+    fresh = Record(
         registration=registration,
         revision=draft.next,
+        registered_at=known.registered_at,
         last_seen=now,
         believed_from=now,
+        status=known.status,
         reason=reason,
+        since=known.since,
         observed_address=said.caller if fields else known.observed_address,
+        turns=known.turns,
         earlier=_earlier(known, registration, draft),
         conflict=None if known.conflict and known.conflict.boot_id == registration.boot_id else known.conflict,
         reachability=None if "endpoint" in fields else known.reachability,

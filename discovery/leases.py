@@ -7,7 +7,7 @@ from functools import lru_cache
 from math import ceil
 from typing import Literal, NamedTuple
 
-from discovery.contract import Conflict, Reachability, Registration
+from discovery.contract import Conflict, Reachability, Registration, ReportedStatus
 from discovery.history import GuardState
 
 STALE_AFTER_LEASES = 1
@@ -79,10 +79,15 @@ def reported(registration: Registration) -> tuple[Status, str]:
     failing = [
         f"{check.name}: {check.reason}" if check.reason else check.name for check in registration.checks if not check.ok
     ]
-    said = f"{registration.status} ({'; '.join(failing)[:500]})" if failing else registration.status
-    if registration.ttl_seconds is None:
-        return "registered", f"sends no heartbeats; when it registered it reported {said}"
-    return registration.status, f"reported {said} by its heartbeat"
+    return _reported(registration.status, registration.ttl_seconds is not None, "; ".join(failing)[:500])
+
+
+@lru_cache(maxsize=64)  # nearly all say the same
+def _reported(status: ReportedStatus, is_leased: bool, failing: str) -> tuple[Status, str]:
+    said = f"{status} ({failing})" if failing else status
+    if is_leased:
+        return status, f"reported {said} by its heartbeat"
+    return "registered", f"sends no heartbeats; when it registered it reported {said}"
 
 
 def changes_at(record: Record) -> datetime | None:

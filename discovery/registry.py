@@ -179,7 +179,8 @@ class Registry:
         if self._store.shared:
             await self.catch_up()
             await self._hear_of_others()
-        if self._trouble is not None or self._is_due():
+        now = self._clock()
+        if self._trouble is not None or decisions.is_due(self._table, now, now - self._margin):
             await self._writer.write(lambda draft: decisions.sweep(draft, draft.now - self._margin))
         with self._minded():
             await self._heartbeats.note()
@@ -236,10 +237,6 @@ class Registry:
         self._heartbeats.hear(fresh)
         self._listing.heard(fresh.registration.name)
         return Accepted(fresh, changed=False, new=False)
-
-    def _is_due(self) -> bool:
-        now = self._clock()
-        return decisions.is_due(self._table, now, now - self._margin)
 
     async def _commit(self, batch: Sequence[Decide]) -> Sequence[Any]:
         with self._minded():

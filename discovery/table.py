@@ -69,7 +69,8 @@ class Table:
         known = instances.get(instance_id)
         self._size += known is None
         instances[instance_id] = record
-        self._quiet_until = min(self._quiet_until, _due(record, known))
+        if known is None or not _only_later(record, known):
+            self._quiet_until = min(self._quiet_until, _due(record, known))
 
     def hear(self, key: Key, last_seen: datetime) -> bool:
         """Note when one was heard elsewhere; False where that is no news."""
@@ -114,6 +115,17 @@ class Table:
             self._quiet_until = AT_ONCE  # of fewer agents the silent ones are a larger share
         if not instances:
             self._names.pop(key[0], None)
+
+
+def _only_later(record: Record, known: Record) -> bool:
+    """Whether nothing can come due earlier by this record than by the one that it replaces: a live one was heard."""
+    return (
+        record.status in LIVE
+        and record.status == known.status
+        and record.believed_from >= known.believed_from
+        and record.registration.ttl_seconds == known.registration.ttl_seconds
+        and record.conflict is known.conflict
+    )
 
 
 def _due(record: Record, known: Record | None) -> datetime:

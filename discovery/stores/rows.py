@@ -34,6 +34,7 @@ HISTORY_COLUMNS = (
     *("fields", "tools"),
 )
 AsWritten = Callable[[datetime], Any]
+_INDEXED = frozenset(WEIGHTS)
 _CONFLICTS = TypeAdapter(tuple[Conflict, ...])
 
 logger = logging.getLogger(__name__)
@@ -186,7 +187,7 @@ def _says_other(change: Change) -> bool:
     """Whether the words that are indexed may be different after a change."""
     before, after = change.before, change.record
     if change.fields:
-        return not WEIGHTS.keys().isdisjoint(change.fields)
+        return not _INDEXED.isdisjoint(change.fields)
     if before is None or after is None:
         return True
     return any(getattr(before.registration, field) != getattr(after.registration, field) for field in WEIGHTS)
