@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -20,12 +20,13 @@ from discovery.search import WEIGHTS
 from discovery.stores.base import Line, StoreError
 from discovery.table import GUARD, Change, Key
 
-_SAID = tuple("reported_status" if name == "status" else name for name in Registration.model_fields)
+# A status is said by the agent, and kept by the registry, which also keeps a reason for its own.
+_COLUMN = {"status": "reported_status"}
+_SAID = tuple(_COLUMN.get(name, name) for name in Registration.model_fields)
 _KEPT = tuple("status_reason" if name == "reason" else name for name in Record._fields[1:])
-_HELD = (*_SAID, *_KEPT)
-_PLACES = range(len(_HELD))
+_PLACES = range(len(_KEPT))
 _ONLY_IN_MEMORY = "believed_from"
-AGENT_COLUMNS = tuple(column for column in _HELD if column != _ONLY_IN_MEMORY)
+AGENT_COLUMNS = tuple(column for column in (*_SAID, *_KEPT) if column != _ONLY_IN_MEMORY)
 JSON_COLUMNS = ("tools", "tags", "checks", "skills", "protocols", "links", "model", "metadata")
 _AS_JSON = {*JSON_COLUMNS, "turns", "earlier", "conflict", "reachability"}
 TIMES = ("last_seen", "since", "registered_at", "at")
@@ -42,22 +43,24 @@ logger = logging.getLogger(__name__)
 
 def agent_values(record: Record, moment: AsWritten = lambda at: at) -> tuple[Any, ...]:
     """The values of `AGENT_COLUMNS`: times as `moment` writes them, nested values as JSON text."""
-    held = zip(_HELD, _held(record), strict=True)
+    held = zip((*_SAID, *_KEPT), (*vars(record.registration).values(), *record[1:]), strict=True)
     return tuple([_value(column, value, moment) for column, value in held if column != _ONLY_IN_MEMORY])
 
 
-def difference(before: Record, record: Record, moment: AsWritten = lambda at: at) -> dict[str, Any]:
-    """The columns that a record holds otherwise than it did before, with their values as of `agent_values`."""
-    then, now = _held(before), _held(record)
-    return {
-        _HELD[place]: _value(_HELD[place], now[place], moment)
-        for place in compress(_PLACES, map(is_not, then, now))
-        if then[place] != now[place] and _HELD[place] != _ONLY_IN_MEMORY
-    }
+def difference(
+    before: Record, record: Record, fields: Iterable[str], moment: AsWritten = lambda at: at
+) -> dict[str, Any]:
+    """The columns that a record holds otherwise than it did before, with their values as of `agent_values`.
 
-
-def _held(record: Record) -> tuple[Any, ...]:
-    return (*vars(record.registration).values(), *record[1:])
+    Of what was registered only these fields are looked at.
+    """
+    said, then, now = vars(record.registration), before[1:], record[1:]
+    columns = {_COLUMN.get(field, field): said[field] for field in fields}
+    for place in compress(_PLACES, map(is_not, then, now)):
+        if then[place] != now[place]:
+            columns[_KEPT[place]] = now[place]
+    columns.pop(_ONLY_IN_MEMORY, None)
+    return {column: _value(column, value, moment) for column, value in columns.items()}
 
 
 def _value(column: str, held: Any, moment: AsWritten) -> Any:
@@ -165,21 +168,35 @@ class Work:
     gone: list[Key]
     there: dict[Key, Record]
     told: list[Record]  # those of `there` whose words are different
-    before: dict[Key, Record]  # what those of `there` were before all of this, where the table has them and it is known
+    moved: dict[
+        Key, tuple[Record, Iterable[str]]
+    ]  # what those of `there` were that the table has, and what they say anew
 
 
 def work_of(changes: Sequence[Change]) -> Work:
     """Sort changes into what has to be written; of several changes of one record the last one counts."""
-    changes = [change for change in changes if change.kind != "guard"]
-    last = {change.key: change.record for change in changes}
-    before = {change.key: change.before for change in reversed(changes)}
-    spoken = {change.key for change in changes if change.kind in {"registered", "updated"} and _says_other(change)}
+    last: dict[Key, Record | None] = {}
+    moved: dict[Key, tuple[Record, Iterable[str]]] = {}
+    spoken: set[Key] = set()
+    for change in changes:
+        key, kind, before = change.key, change.kind, change.before
+        if kind == "guard":
+            continue
+        if kind in {"registered", "updated"} and _says_other(change):
+            spoken.add(key)
+        if before is not None and kind != "registered" and key not in last:
+            moved[key] = before, change.fields
+        elif key in moved and kind != "registered":
+            moved[key] = moved[key][0], {*moved[key][1], *change.fields}
+        else:
+            moved.pop(key, None)  # it is written as a whole
+        last[key] = change.record
     there = {key: record for key, record in sorted(last.items()) if record is not None}
     return Work(
         gone=sorted(key for key, record in last.items() if record is None),
         there=there,
         told=[record for key, record in there.items() if key in spoken],
-        before={key: record for key, record in before.items() if record is not None},
+        moved=moved,
     )
 
 

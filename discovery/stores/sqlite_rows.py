@@ -109,7 +109,7 @@ def changed(changes: Sequence[Change]) -> list[Statement]:
     statements: list[Statement] = [
         (_LOG, [history_values(change, _text) for change in changes]),
         (_DROP, work.gone),
-        _putting([record for key, record in work.there.items() if key not in work.before]),
+        _putting([record for key, record in work.there.items() if key not in work.moved]),
         *_moving(work),
         (_UNINDEX, [(_rowid(key),) for key in (*work.gone, *(record.key for record in work.told))]),
         indexing(work.told),
@@ -148,9 +148,9 @@ def _putting(records: Iterable[Record]) -> Statement:
 def _moving(work: Work) -> Iterable[Statement]:
     """What writes the columns that are different, of records that differ in the same ones together."""
     alike: dict[tuple[str, ...], list[tuple[Any, ...]]] = {}
-    for key, before in work.before.items():
+    for key, (before, fields) in work.moved.items():
         if key in work.there:
-            columns = difference(before, work.there[key], _text)
+            columns = difference(before, work.there[key], fields, _text)
             alike.setdefault(tuple(columns), []).append((*columns.values(), *key))
     return [(_update(columns), values) for columns, values in alike.items() if columns]
 
