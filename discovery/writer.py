@@ -23,8 +23,13 @@ logger = logging.getLogger(__name__)
 class Writer:
     """Takes decisions from many callers. One that gives up waiting takes nothing back: it may be written."""
 
-    def __init__(self, commit: Callable[[Sequence[Decide]], Awaitable[Sequence[Any]]]) -> None:
-        self._commit = commit
+    def __init__(
+        self,
+        commit: Callable[[Sequence[Decide]], Awaitable[Sequence[Any]]],
+        *,
+        elapsed: Callable[[], float] = monotonic,
+    ) -> None:
+        self._commit, self._elapsed = commit, elapsed
         self._waiting: deque[tuple[Decide, Tell]] = deque()
         self._task: asyncio.Task[None] | None = None
         self._took = 0.0  # seconds of the latest transaction
@@ -52,9 +57,9 @@ class Writer:
     async def _drain(self) -> None:
         try:
             while self._waiting:
-                batch, begun = self._next(), monotonic()
+                batch, begun = self._next(), self._elapsed()
                 await self._write(batch)
-                self._took, self._crowd = monotonic() - begun, len(batch) + len(self._waiting)
+                self._took, self._crowd = self._elapsed() - begun, len(batch) + len(self._waiting)
         finally:
             self._task = None
             for _, tell in self._waiting:  # cancelled with the process: nobody may wait for ever

@@ -129,6 +129,65 @@ async def test_what_is_out_of_the_ordinary_is_answered_as_ever(
                 assert await caller.is_left_alone()
 
 
+HEAD = b"POST /register HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+LENGTH = b"content-length: %d\r\n" % len(BODY)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        HEAD + b"x: y\n" + LENGTH + b"\r\n" + BODY,
+        HEAD + b"x: y\r\n folded\r\n" + LENGTH + b"\r\n" + BODY,
+        HEAD + LENGTH + b"\n" + BODY,
+        HEAD + LENGTH + LENGTH + b"\r\n" + BODY,
+        HEAD + b"content-length: +%d\r\n\r\n" % len(BODY) + BODY,
+        HEAD + b"content-length: %d, %d\r\n\r\n" % (len(BODY), len(BODY)) + BODY,
+        HEAD + LENGTH + b"transfer-encoding: chunked\r\n\r\n" + BODY,
+        HEAD + b" " + LENGTH + b"\r\n" + BODY,
+        HEAD + b"no colon\r\n" + LENGTH + b"\r\n" + BODY,
+        HEAD.replace(b"HTTP/1.1", b"HTTP/1.9") + LENGTH + b"\r\n" + BODY,
+        HEAD + b"x: \x00\r\n" + LENGTH + b"\r\n" + BODY,
+        b"\r\n\r\n" + HEAD + LENGTH + b"\r\n" + BODY,
+        b"GET /agents HTTP/1.1\r\n\r\n",
+        b"GET /agents HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n",
+    ],
+)
+async def test_a_strange_head_is_taken_or_refused_as_by_a_server_that_knows_no_shorter_way(request_: bytes) -> None:
+    statuses: list[list[int]] = []
+    for serving in (options(), {}):
+        async with running(**serving)() as http, calling(http.base_url) as caller:
+            caller.say(register())
+            assert (await caller.hear()).status == 201
+            caller.say(request_, get(connection="close"))
+            heard: list[int] = []
+            with suppress(asyncio.IncompleteReadError):
+                while True:
+                    heard.append((await caller.hear()).status)
+            statuses.append(heard)
+    assert statuses[0] == statuses[1]
+    assert statuses[0]
+
+
+@pytest.mark.parametrize("ends", [10, -len(BODY) - 2, -len(BODY), -len(BODY) + 1, -1])
+async def test_a_request_may_come_in_two_pieces_with_another_behind_it(registry: RunRegistry, ends: int) -> None:
+    async with registry() as http, calling(http.base_url) as caller:
+        caller.say(register())
+        assert (await caller.hear()).status == 201
+        request = register()
+        for piece in (request[:ends], request[ends:] + get()[:20], get()[20:]):
+            caller.say(piece)
+            await http.get("/livez")  # the registry has had it by now
+        assert [(await caller.hear()).status for _ in range(2)] == [200, 200]
+
+
+async def test_a_large_body_is_put_together_from_its_pieces(registry: RunRegistry) -> None:
+    tools = [{"name": f"tool-{number}", "description": "words " * 200} for number in range(150)]
+    async with registry() as http, calling(http.base_url) as caller:
+        caller.say(register(json.dumps(MINIMAL | {"tools": tools}).encode()), get())
+        assert (await caller.hear()).status == 201
+        assert len((await caller.hear()).json()[0]["tools"]) == 150
+
+
 async def test_who_waits_to_be_told_to_go_on_is_told(registry: RunRegistry) -> None:
     async with registry() as http, calling(http.base_url) as caller:
         caller.say(register(expect="100-continue").removesuffix(BODY))
@@ -250,8 +309,12 @@ async def test_what_fails_while_it_is_written_is_explained_and_the_connection_st
         assert (await caller.hear()).status == 201
 
 
-async def test_a_connection_that_nobody_uses_is_closed() -> None:
+async def test_a_connection_is_kept_while_it_is_used_and_closed_when_nobody_does() -> None:
     async with running(timeout_keep_alive=1, **options())() as http, calling(http.base_url) as caller:
+        for _ in range(4):
+            caller.say(get())
+            assert (await caller.hear()).json() == []
+            await asyncio.sleep(0.4)
         caller.say(get())
         assert (await caller.hear()).json() == []
         assert await caller.is_left_alone()

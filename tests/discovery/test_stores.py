@@ -4,15 +4,17 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from discovery.contract import Conflict, Reachability, Registration
+from discovery.decisions import Said, register, remove
 from discovery.history import ContractDiff, GuardState
 from discovery.leases import Record
 from discovery.stores import open_store
 from discovery.stores.base import Line, Sighting, Snapshot, Store, StoreError
-from discovery.table import GUARD, Change
+from discovery.table import GUARD, Change, Draft, Table
 from tests.discovery.conftest import registration
 
 T0 = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -296,6 +298,57 @@ async def test_changes_are_added_where_they_follow_on_what_is_there_and_nowhere_
     assert [entry.revision for entry in await store.history(FULL.name, limit=9)] == [2, 1]
     assert await store.add([removal(record(), 3)], lineage)
     assert (list((await store.load()).records), (await store.load()).revision) == ([], 3)
+
+
+EVERYTHING_ELSE: dict[str, Any] = {
+    "endpoint": "https://b.example",
+    "agent_type": "react",
+    "tools": ["c"],
+    "version": "2",
+    "public_endpoint": None,
+    "boot_id": "b2",
+    "ttl_seconds": None,
+    "status": "draining",
+    "checks": [],
+    "description": "does other things",
+    "owner": None,
+    "tags": [],
+    "skills": ["v"],
+    "protocols": ["a2a"],
+    "links": None,
+    "model": {"provider": "p", "name": "n"},
+    "config_fingerprint": None,
+    "metadata": {},
+}
+
+
+async def test_a_registration_is_kept_as_it_was_said_last_whichever_of_its_fields_changed(store: Store) -> None:
+    lineage = (await store.load()).lineage
+    table, now = Table(lineage=lineage), WHOLE
+
+    async def hear(*said: Registration | None) -> None:
+        nonlocal now
+        now += timedelta(seconds=1)
+        draft = Draft(table, now)
+        for one in said:
+            if one is None:
+                remove(draft, FULL.name, None, None)
+            else:
+                register(draft, Said.of(one, "10.0.0.7", table))
+        assert await store.add(draft.changes, lineage)
+        for change in draft.changes:
+            table.apply(change)
+        assert list((await store.load()).records) == list(table)
+
+    one_by_one = [FULL.model_validate(FULL.model_dump() | {field: EVERYTHING_ELSE[field]}) for field in EVERYTHING_ELSE]
+    other = FULL.model_validate(FULL.model_dump() | EVERYTHING_ELSE)
+    for said in (FULL, *one_by_one, other, FULL):
+        await hear(said)
+    await hear(*one_by_one)
+    await hear(other, None, FULL)
+    await hear(None, other)
+    await hear(FULL, None)
+    assert set(EVERYTHING_ELSE) == set(Registration.model_fields) - {"name", "instance_id"}
 
 
 async def test_a_closed_store_opens_again_when_it_is_used(store: Store) -> None:
