@@ -84,9 +84,14 @@ class ExpressProtocol(BoundedProtocol):
         super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
+        while data:
+            data = self._rest_of(data)
+
+    def _rest_of(self, data: bytes) -> bytes:
+        """Take what is here of one request; what stands behind it comes back."""
         if self._coming is None and (self._is_parsing or not self._begins(data)):
             super().data_received(data)
-            return
+            return b""
         come: bytes | bytearray = data
         if self._coming is not None:
             self._coming += data
@@ -94,13 +99,12 @@ class ExpressProtocol(BoundedProtocol):
         call = self._call
         if len(come) < call.request_bytes:
             self._coming = self._coming or bytearray(data)
-            return
+            return b""
         self._coming = None
         if not self._is_taken(call, bytes(come[: call.request_bytes])):
             call.response_complete = True
             super().data_received(bytes(come[: call.request_bytes]))  # the application has it, as if it had just come
-        if len(come) > call.request_bytes:
-            self.data_received(bytes(come[call.request_bytes :]))
+        return bytes(come[call.request_bytes :])
 
     def _begins(self, data: bytes) -> bool:
         """Whether an ordinary call begins here, and the one before has been answered and sent."""

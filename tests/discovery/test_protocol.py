@@ -85,6 +85,13 @@ async def test_requests_that_come_in_one_piece_are_answered_in_their_order(regis
         assert len({answer.headers["x-request-id"] for answer in answers}) == len(answers)
 
 
+async def test_requests_in_one_piece_may_be_many(registry: RunRegistry) -> None:
+    async with registry() as http, calling(http.base_url) as caller:
+        caller.say(get() * 3000, register())
+        assert {(await caller.hear()).body for _ in range(3000)} == {b"[]"}
+        assert (await caller.hear()).status == 201
+
+
 async def test_a_request_may_come_byte_by_byte(registry: RunRegistry) -> None:
     async with registry() as http, calling(http.base_url) as caller:
         for request, status in ((register(), 201), (register(), 200), (get(), 200)):
