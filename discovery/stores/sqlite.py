@@ -13,9 +13,9 @@ from discovery.leases import Record
 from discovery.search import WEIGHTS, Found
 from discovery.stores.base import Line, Sighting, Snapshot, StoreError
 from discovery.stores.rows import entry_of
-from discovery.stores.sqlite_file import SqliteFile
+from discovery.stores.sqlite_file import Row, SqliteFile
 from discovery.stores.sqlite_process import Statement
-from discovery.stores.sqlite_rows import BEGIN, COMMIT, STATE, Row
+from discovery.stores.sqlite_rows import BEGIN, COMMIT, STATE
 from discovery.stores.sqlite_schema import prepare
 from discovery.table import Change
 

@@ -28,9 +28,12 @@ class SqliteFile:
         self._process: Process | None = None
 
     async def execute(self, statements: Sequence[Statement], *, needed: int | None = None) -> list[list[Row]]:
-        """Execute in order, and say what each brought; an empty list of none where the `needed` one changed no row.
+        """Execute in order, and say what each brought.
 
-        Then all was rolled back. Raises `StoreError` for what failed, and the connection is closed.
+        Nothing at all is said where the `needed` one, by its number, changed no row: everything is rolled back then.
+
+        Raises:
+            StoreError: One failed. The connection is closed, and with it a transaction that was open.
         """
         results, failure = await self._ask((statements, needed))
         if failure is not None:

@@ -49,7 +49,7 @@ class Holder:
             if statements:
                 return self._executed(statements, needed), None
             self.close()
-        except (sqlite3.Error, OSError, UnicodeError) as error:
+        except Exception as error:  # whatever it is, who asked is told, and may ask again
             self.close()
             return None, str(error)
         return [], None

@@ -24,10 +24,9 @@ from discovery.stores.rows import (
     record_of,
     work_of,
 )
+from discovery.stores.sqlite_file import Row
 from discovery.stores.sqlite_process import Statement
 from discovery.table import Change, Key
-
-Row = dict[str, Any]
 
 
 def _places(columns: Sequence[str]) -> str:
