@@ -7,7 +7,10 @@ LARGE_BYTES = 64 * 1024  # fills a socket's buffer anyway, and uvloop passes on 
 
 
 class Gathered:
-    """A transport that keeps what is written until the event loop comes round, and sends it in one go."""
+    """A transport that keeps what is written until the event loop comes round, and sends it in one go.
+
+    By then all that had come has been read: answers that leave together wake who reads them less often.
+    """
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
@@ -27,13 +30,6 @@ class Gathered:
         if not self._pieces:
             self._later(self._send)
         self._pieces.append(data)
-
-    def write_whole(self, data: bytes) -> None:
-        """Write what nothing belongs to that comes later."""
-        if self._pieces:
-            self.write(data)
-        else:
-            self._transport.write(data)
 
     def close(self) -> None:
         """Nothing that was written is lost."""

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from discovery.express import Express, Headers, Reply, is_small_json
-from discovery.gathered import LARGE_BYTES, Gathered
+from discovery.gathered import LARGE_BYTES
 from discovery.heads import BoundedProtocol, bounded_heads
 from discovery.tokens import Caller
 
@@ -160,7 +160,7 @@ class ExpressProtocol(BoundedProtocol):
         if not call.keep_alive:
             head.append(b"connection: close\r\n")
         if len(body) < LARGE_BYTES:
-            cast("Gathered", self.transport).write_whole(b"".join([*head, b"\r\n", body]))
+            self.transport.write(b"".join([*head, b"\r\n", body]))
         else:
             self.transport.write(b"".join([*head, b"\r\n"]))
             self.transport.write(body)
