@@ -13,7 +13,6 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from discovery.express import Express, Headers, Reply, is_small_json
-from discovery.gathered import LARGE_BYTES
 from discovery.heads import BoundedProtocol, bounded_heads
 from discovery.tokens import Caller
 
@@ -26,6 +25,7 @@ LIST, REGISTER = b"GET /agents HTTP/1.1\r\n", b"POST /register HTTP/1.1\r\n"
 HEAD_END = b"\r\n\r\n"
 LARGEST_HEAD_BYTES = 4096
 NOT_MODIFIED = 304
+JOINED_BYTES = 64 * 1024  # are copied sooner than a piece more is sent
 # Other parts of the application have a word in these: an origin, a proxy that says who asks, a body without a length.
 _APART = frozenset({b"origin", b"x-forwarded-for", b"transfer-encoding", b"expect", b"upgrade"})
 
@@ -159,7 +159,7 @@ class ExpressProtocol(BoundedProtocol):
             head.append(b"content-length: %d\r\n" % len(body))
         if not call.keep_alive:
             head.append(b"connection: close\r\n")
-        if len(body) < LARGE_BYTES:
+        if len(body) <= JOINED_BYTES:
             self.transport.write(b"".join([*head, b"\r\n", body]))
         else:
             self.transport.write(b"".join([*head, b"\r\n"]))
