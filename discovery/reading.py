@@ -20,7 +20,7 @@ _members_of = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode  # strict: no 
 _EMPTY = msgspec.Raw()
 # What can be validated by itself. Rules about more than a field's own shape look at the other two.
 _ALONE: dict[str, Callable[[bytes], Any]] = {
-    name: TypeAdapter(field.rebuild_annotation()).validate_json
+    name: TypeAdapter(field.rebuild_annotation()).validator.validate_json
     for name, field in Registration.model_fields.items()
     if name not in {"tools", "metadata"}
 }

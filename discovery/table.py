@@ -218,9 +218,9 @@ class Draft:
         tools: ContractDiff | None = None,
         guard: GuardState | None = None,
     ) -> None:
-        before = self.get(key)
-        self.changes.append(Change(self.next, self.now, kind, key, record, before, fields, tools, reason, guard))
-        self.next += 1
+        before, revision = self.get(key), self.next
+        self.changes.append(Change(revision, self.now, kind, key, record, before, fields, tools, reason, guard))
+        self.next = revision + 1
         if kind != "guard":
             self._records[key] = record
 
