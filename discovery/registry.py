@@ -104,10 +104,10 @@ class Registry:
         """Renew one instance at once, if there is no news; else what there is to `submit`. Raises as `register`."""
         self._tick()
         said = Said.of(registration, caller, self._table)
-        if said.known is None:
-            return said
-        if not said.fields and decisions.is_alive(said.known):
+        if said.known is not None and not said.fields and decisions.is_alive(said.known):
             return self._hear(said.known, registration)
+        if said.known is None or said.known.conflict is None:
+            return said
         again = decisions.claimed_again(said.known, registration, self._clock())
         if again is None:
             return said

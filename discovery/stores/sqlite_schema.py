@@ -100,9 +100,13 @@ async def prepare(file: SqliteFile) -> None:
     version = int(found["user_version"])
     if version > VERSION:
         raise too_new(file.path, version)
-    # The log is written back every 16 MiB: what changed several times in between is written back once.
-    durable = ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA wal_autocheckpoint = 4096")
-    await file.execute([_statement(pragma) for pragma in durable])
+    settings = (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "wal_autocheckpoint = 4096",  # every 16 MiB: what changed several times in between is written back once
+        "cache_size = -8192",  # KiB: the pages of a fleet, which change all the time, stay at hand
+    )
+    await file.execute([_statement(f"PRAGMA {setting}") for setting in settings])
     if version == VERSION:
         return
     lineage = f"INSERT INTO lineage VALUES ('{uuid4().hex}');"
