@@ -317,11 +317,11 @@ async def test_what_fails_while_it_is_written_is_explained_and_the_connection_st
 
 
 async def test_a_connection_is_kept_while_it_is_used_and_closed_when_nobody_does() -> None:
-    async with running(timeout_keep_alive=1, **options())() as http, calling(http.base_url) as caller:
-        for _ in range(4):
+    async with running(timeout_keep_alive=2, **options())() as http, calling(http.base_url) as caller:
+        for _ in range(5):
             caller.say(get())
             assert (await caller.hear()).json() == []
-            await asyncio.sleep(0.4)
+            await asyncio.sleep(0.5)
         caller.say(get())
         assert (await caller.hear()).json() == []
         assert await caller.is_left_alone()
