@@ -74,7 +74,7 @@ def register(draft: Draft, said: Said) -> Accepted | Superseded:
     """Add or renew one instance; or say who holds the entry."""
     now, registration = draft.now, said.registration
     known = draft.get(said.key)
-    refusal = superseded(known, registration, now) if known and known.earlier else None
+    refusal = superseded(known, registration, now)
     if known is not None and refusal is not None:
         _rival(draft, known, registration)
         return refusal
