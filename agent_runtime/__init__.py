@@ -13,7 +13,7 @@ from agent_runtime.errors import (
     StoreError,
     ToolError,
 )
-from agent_runtime.messages import Event, Finished, RunResult, RunStarted, Text, Thought, ToolCalled, ToolResult, Usage
+from agent_runtime.events import Event, Finished, RunResult, RunStarted, Text, Thought, ToolCalled, ToolResult, Usage
 
 __version__: str
 

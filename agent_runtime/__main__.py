@@ -1,5 +1,5 @@
 """`python -m agent_runtime` is `myagent`."""
 
-from agent_runtime.cli import main
+from agent_runtime.cli.main import main
 
 main()

@@ -11,19 +11,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from agent_runtime.asking import checked_message, checked_session_id
-from agent_runtime.messages import Event, Finished, Message, RunResult, RunStarted
-from agent_runtime.own_loop import OwnLoop
+from agent_runtime.blocking import OwnLoop
+from agent_runtime.engine.question import checked_message, checked_session_id
+from agent_runtime.events import Event, Finished, Message, RunResult, RunStarted
 
 if TYPE_CHECKING:  # all that an agent consists of is imported when the first one is opened
-    from agent_runtime.config import AgentConfig
-    from agent_runtime.credential import Credential
-    from agent_runtime.loading import AgentFile
+    from agent_runtime.agent_file import AgentFile
+    from agent_runtime.components import Rooms
+    from agent_runtime.config.agent import AgentConfig
+    from agent_runtime.engine.run_state import Decision
     from agent_runtime.models import Model
-    from agent_runtime.progress import Decision
-    from agent_runtime.rooms import Rooms
+    from agent_runtime.observability.telemetry import Telemetry
+    from agent_runtime.secrets.credential import Credential
     from agent_runtime.sessions.base import Approval, SessionInfo, SessionKey
-    from agent_runtime.telemetry import Telemetry
     from agent_runtime.tools.base import Check, Tool
 
 
@@ -180,7 +180,7 @@ class Agent:
 
         `history` stands in for what the agent remembers of the session; nothing of such a turn is remembered.
         """
-        from agent_runtime import turns
+        from agent_runtime import conversation as turns
 
         message, session_id = checked_message(message), checked_session_id(session_id)
         await self._open()
@@ -204,7 +204,7 @@ class Agent:
             UnknownApproval: it never was, is somebody else's, or was decided already.
         """
         await self._open()
-        from agent_runtime import turns
+        from agent_runtime import conversation as turns
 
         approval = await turns.taken(self._rooms, approval_id, owner)
         started = RunStarted(uuid.uuid4().hex, approval.key.session_id)
@@ -284,8 +284,8 @@ class Agent:
         A generator and not a plain exit stack, because an event loop closes the generators that are still open when
         it ends: an agent that nobody closed closes all the same.
         """
-        from agent_runtime.loading import AgentFile, load
-        from agent_runtime.rooms import open_rooms
+        from agent_runtime.agent_file import AgentFile, load
+        from agent_runtime.components import open_rooms
 
         file = self._source
         if not isinstance(file, AgentFile):

@@ -17,7 +17,7 @@ from typing import Any
 import uvloop
 
 from agent_runtime import Agent
-from agent_runtime.messages import Message
+from agent_runtime.events import Message
 from agent_runtime.sessions.base import SessionKey
 from agent_runtime.sessions.sqlite import SqliteSessions
 from benchmarks import plots, report

@@ -12,12 +12,12 @@ from typing import Any, cast
 import uvicorn
 from fastapi import FastAPI
 
-from discovery import commands
+from discovery import cli as commands
 from discovery.app import create_app
-from discovery.commands import COMMANDS
+from discovery.cli import COMMANDS
 from discovery.protocol import options
+from discovery.registry.watch import Watch
 from discovery.settings import Settings, SettingsError, version
-from discovery.watch import Watch
 
 SHUTDOWN_SECONDS = 5
 EPILOG = """\

@@ -10,18 +10,23 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from discovery import api, ard, description, events, mcp_door, metrics, portal
+from discovery import portal
+from discovery.api import agents as api
+from discovery.api import events, metrics
+from discovery.api import mcp_mount as mcp_door
+from discovery.api import openapi as description
+from discovery.api.express import Express
+from discovery.api.packed import Packed
+from discovery.api.problems import Guard, add_error_table
+from discovery.ard import routes as ard
 from discovery.background import swept
-from discovery.contract import utc_now
-from discovery.express import Express
-from discovery.packed import Packed
-from discovery.probe import probing
-from discovery.problems import Guard, add_error_table
-from discovery.registry import Registry
+from discovery.contract.models import utc_now
+from discovery.probe.prober import probing
+from discovery.registry.registry import Registry
+from discovery.registry.store import Store
+from discovery.registry.watch import Watch
 from discovery.settings import Settings, version
 from discovery.stores import open_store
-from discovery.stores.base import Store
-from discovery.watch import Watch
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from discovery.registry import SWEEP_SECONDS, Registry
-from discovery.stores.base import StoreError
+from discovery.registry.registry import SWEEP_SECONDS, Registry
+from discovery.registry.store import StoreError
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from http import HTTPStatus
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from discovery.express import Express, Headers, Reply, is_small_json
-from discovery.heads import BoundedProtocol, bounded_heads
+from discovery.api.express import Express, Headers, Reply, is_small_json
 from discovery.tokens import Caller
+from infrastructure.heads import BoundedProtocol, bounded_heads
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle

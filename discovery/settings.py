@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from discovery.addresses import Rules
-from discovery.contract import is_loopback
+from discovery.contract.models import is_loopback
+from discovery.probe.addresses import Rules
 from discovery.stores import open_store, sqlite_path
-from discovery.tls import ServerTls, TlsError
 from discovery.tokens import Tokens, read_tokens
+from infrastructure.tls import ServerTls, TlsError
 
 PLAIN = ("host", "database_url", "domain", "tls_certificate", "tls_key", "tls_key_password", "tls_client_ca")
 YES, NO = {"1", "true", "yes", "on"}, {"", "0", "false", "no", "off"}

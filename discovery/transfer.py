@@ -10,10 +10,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from discovery.contract import utc_now
-from discovery.history import HistoryEntry
-from discovery.leases import Record
-from discovery.stores.base import Line, Snapshot, Store
+from discovery.contract.models import utc_now
+from discovery.registry.history import HistoryEntry
+from discovery.registry.leases import Record
+from discovery.registry.store import Line, Snapshot, Store
 
 FORMAT = 1
 

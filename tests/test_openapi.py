@@ -10,7 +10,7 @@ import pytest
 
 from agent_runtime import Agent
 from agent_runtime.models.scripted import ScriptedModel
-from agent_runtime.server import create_app
+from agent_runtime.server.app import create_app
 from discovery.app import create_app as create_registry
 from discovery.settings import Settings
 from discovery.tokens import read_tokens

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
+from agent_runtime.events import ToolSpec
 from agent_runtime.local_model.quantities import MONEY, Days, Number, days_in, numbers_in
 from agent_runtime.local_model.tool_schema import FREE_TEXT, Parameter, Role, bounded, parameters_of
 from agent_runtime.local_model.wording import Mention, Question, Span, alike, stems, subject_stems
-from agent_runtime.messages import ToolSpec
 
 # From here on a question is taken to be about a tool: a word of its name, or two weaker signs.
 _RELEVANT = 2

@@ -17,7 +17,7 @@ from typing import Any, cast
 import httpx
 
 from agent_runtime.errors import ModelError, ModelFault, StartError
-from agent_runtime.messages import Usage
+from agent_runtime.events import Usage
 
 # What `model.parameters` may say about the engine itself; every other parameter belongs to the single request.
 ENGINE_PARAMETERS = frozenset({"n_ctx", "n_parallel", "n_batch", "n_threads", "n_gpu_layers"})

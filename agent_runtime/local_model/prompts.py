@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from agent_runtime.events import Message, ToolSpec
 from agent_runtime.local_model.tool_schema import parameters_of
-from agent_runtime.messages import Message, ToolSpec
 
 Prompt = list[dict[str, str]]
 

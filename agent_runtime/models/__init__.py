@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from agent_runtime.config import ModelConfig, ModelEndpoint
+from agent_runtime.config.agent import ModelConfig, ModelEndpoint
 from agent_runtime.models.base import Model
-from agent_runtime.secret_book import SecretBook, key_of
+from agent_runtime.secrets.resolver import SecretBook, key_of
 
 __all__ = ["Model", "model_for", "preload"]
 

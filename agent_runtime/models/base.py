@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, Protocol, Self
 
-from agent_runtime.messages import Message, ModelChunk, ToolSpec
+from agent_runtime.events import Message, ModelChunk, ToolSpec
 
 
 class Model(Protocol):

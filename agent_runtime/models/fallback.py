@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 from agent_runtime.errors import ModelError, ModelFault
-from agent_runtime.messages import Message, ModelChunk, ToolSpec
+from agent_runtime.events import Message, ModelChunk, ToolSpec
 from agent_runtime.models.base import Model
 
 _log = logging.getLogger(__name__)

@@ -15,6 +15,7 @@ from typing import Any, cast
 from uuid import uuid4
 
 from agent_runtime.errors import ModelError
+from agent_runtime.events import Message, ModelChunk, ToolCall, ToolSpec, Usage
 from agent_runtime.local_model.constrained import choose, draft, is_about_a_tool, is_about_assistant, is_follow_up
 from agent_runtime.local_model.llama_server import ENGINE_PARAMETERS, LlamaServer
 from agent_runtime.local_model.prompts import (
@@ -28,7 +29,6 @@ from agent_runtime.local_model.prompts import (
     tool_choice,
 )
 from agent_runtime.local_model.weights import BUILT_IN, Progress, find_weights, label_of
-from agent_runtime.messages import Message, ModelChunk, ToolCall, ToolSpec, Usage
 
 __all__ = ["BUILT_IN", "LocalModel"]
 

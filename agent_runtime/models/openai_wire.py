@@ -10,7 +10,7 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Any, cast
 
 from agent_runtime.errors import ModelError
-from agent_runtime.messages import Message, ModelChunk, ToolCall, ToolSpec, Usage
+from agent_runtime.events import Message, ModelChunk, ToolCall, ToolSpec, Usage
 
 
 def wire_message(message: Message) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent_runtime.errors import ModelError
-from agent_runtime.messages import Message, ModelChunk, ToolSpec
+from agent_runtime.events import Message, ModelChunk, ToolSpec
 
 Reply = str | Exception | Sequence[ModelChunk]
 

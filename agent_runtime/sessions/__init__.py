@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent_runtime.credential import Credential
 from agent_runtime.errors import StartError
+from agent_runtime.secrets.credential import Credential
 from agent_runtime.sessions.base import SessionStore
 
 __all__ = ["SessionStore", "store_for"]

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Protocol, cast
 
-from agent_runtime.messages import Message, Role, ToolCall
+from agent_runtime.events import Message, Role, ToolCall
 
 TITLE_CHARACTERS = 80
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from agent_runtime.messages import Message
+from agent_runtime.events import Message
 from agent_runtime.sessions.base import (
     TITLE_CHARACTERS,
     Approval,

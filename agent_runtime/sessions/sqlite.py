@@ -15,7 +15,7 @@ from typing import Any
 import aiosqlite
 
 from agent_runtime.errors import StartError, StoreError
-from agent_runtime.messages import Message
+from agent_runtime.events import Message
 from agent_runtime.sessions import schema
 from agent_runtime.sessions.base import (
     TITLE_CHARACTERS,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent_runtime.config import (
+from agent_runtime.config.agent import (
     AgentConfig,
     ContextConfig,
     ContextToolConfig,
@@ -12,11 +12,11 @@ from agent_runtime.config import (
     RemoteAgentToolConfig,
     ToolConfig,
 )
-from agent_runtime.credential import Credential
 from agent_runtime.errors import StartError
-from agent_runtime.secret_book import SecretBook, key_of
+from agent_runtime.secrets.credential import Credential
+from agent_runtime.secrets.resolver import SecretBook, key_of
 from agent_runtime.tools.base import Tool, Toolset
-from agent_runtime.tools.vector_index import VectorIndex
+from agent_runtime.tools.retrieval.index import VectorIndex
 
 __all__ = ["Tool", "Toolset", "tool_for", "toolsets_for"]
 
@@ -35,14 +35,14 @@ def tool_for(
     `index` is where in `tools:` the entry stands.
     """
     if isinstance(entry, RemoteAgentToolConfig):
-        from agent_runtime.tools.remote_agent import RemoteAgent
+        from agent_runtime.tools.remote.agent import RemoteAgent
 
         discovery = config.discovery if config else DiscoveryConfig()
         key = key_of(book, ("tools", index, "api_key"), entry.api_key)
         token = key_of(book, ("discovery", "token"), discovery.token)
         return RemoteAgent(entry, discovery, folder, key=key, token=token)
     if isinstance(entry, ContextToolConfig):
-        from agent_runtime.tools.vector_context import VectorContext
+        from agent_runtime.tools.retrieval.context import VectorContext
 
         table = _pgvector(entry.context, config, book) if entry.context.index == "pgvector" else None
         return VectorContext(entry.context, folder, direct=entry.answer == "direct", index=table)
@@ -63,7 +63,7 @@ def toolsets_for(config: AgentConfig, folder: Path, book: SecretBook) -> list[To
     """The toolsets that an agent file asks for, not yet opened; its secrets are masked in what they report."""
     if not config.mcp_servers:
         return []
-    from agent_runtime.tools.mcp_server import McpServers
+    from agent_runtime.tools.mcp.server import McpServers
 
     return [McpServers(config.mcp_servers, folder, book)]
 
@@ -73,7 +73,7 @@ def _pgvector(context: ContextConfig, config: AgentConfig | None, book: SecretBo
     if config is None or not url.startswith(("postgresql://", "postgres://")):
         raise StartError("index: pgvector needs a session.store in Postgres (postgresql://…)")
     try:
-        from agent_runtime.tools.pgvector_index import PgVectorIndex
+        from agent_runtime.tools.retrieval.pgvector import PgVectorIndex
     except ModuleNotFoundError as error:
         raise StartError("index: pgvector needs an extra: pip install 'myagent[postgres]'") from error
     login = book.credential(("session", "store"), url) if book else Credential(url)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from agent_runtime.errors import StartError, ToolError
-from agent_runtime.messages import ToolCall, ToolResult, ToolSpec
+from agent_runtime.events import ToolCall, ToolResult, ToolSpec
 
 _log = logging.getLogger(__name__)
 

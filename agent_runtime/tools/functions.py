@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import to_json
 
 from agent_runtime.errors import ToolError
-from agent_runtime.messages import ToolSpec
+from agent_runtime.events import ToolSpec
 
 _log = logging.getLogger(__name__)
 

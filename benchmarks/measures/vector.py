@@ -8,8 +8,8 @@ import time
 from statistics import median
 from typing import Any
 
-from agent_runtime.tools.documents import Passage
-from agent_runtime.tools.vector_index import MemoryIndex
+from agent_runtime.tools.retrieval.documents import Passage
+from agent_runtime.tools.retrieval.index import MemoryIndex
 from benchmarks.figures import Row, Scale
 
 CHUNKS, DIMENSIONS, TOP = 10_000, 384, 4

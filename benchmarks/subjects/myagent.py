@@ -73,9 +73,9 @@ class Subject:
         return [await self._stack.enter_async_context(Agent(file)) for file in files]
 
     async def serve(self, port: int, folder: Path) -> None:
-        from agent_runtime.loading import load
-        from agent_runtime.serving import serve
-        from agent_runtime.telemetry import Telemetry
+        from agent_runtime.agent_file import load
+        from agent_runtime.observability.telemetry import Telemetry
+        from agent_runtime.server.serve import serve
 
         file = await asyncio.to_thread(write, folder, self._url, kind="stateful", port=port)
         await serve([await load(file)], telemetry=Telemetry())

@@ -6,8 +6,8 @@ from importlib.resources import files
 
 from fastapi import APIRouter, Request, Response
 
-from discovery.auth import OPEN, Scoped
-from discovery.problems import Refusal
+from discovery.api.auth import OPEN, Scoped
+from discovery.api.problems import Refusal
 
 router = APIRouter(include_in_schema=False, route_class=Scoped)
 

@@ -2,7 +2,7 @@
 
 from urllib.parse import unquote
 
-from discovery.stores.base import Store
+from discovery.registry.store import Store
 
 MEMORY_URL = "memory://"
 SQLITE_PREFIX = "sqlite:///"

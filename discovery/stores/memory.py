@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from uuid import uuid4
 
-from discovery.contract import utc_now
-from discovery.history import HistoryEntry
-from discovery.leases import Record
-from discovery.search import Found, ranked
-from discovery.stores.base import Line, Sighting, Snapshot, StoreError, added
+from discovery.contract.models import utc_now
+from discovery.registry.history import HistoryEntry
+from discovery.registry.leases import Record
+from discovery.registry.search import Found, ranked
+from discovery.registry.store import Line, Sighting, Snapshot, StoreError, added
+from discovery.registry.table import GUARD, Change, Key
 from discovery.stores.rows import history_entry
-from discovery.table import GUARD, Change, Key
 
 
 class MemoryStore:

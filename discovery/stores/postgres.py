@@ -10,13 +10,13 @@ from urllib.parse import urlsplit
 import asyncpg
 
 import discovery.stores.postgres_rows as rows
-from discovery.contract import utc_now
-from discovery.history import HistoryEntry
-from discovery.leases import Record
-from discovery.search import Found
-from discovery.stores.base import Line, Sighting, Snapshot, StoreError, added
+from discovery.contract.models import utc_now
+from discovery.registry.history import HistoryEntry
+from discovery.registry.leases import Record
+from discovery.registry.search import Found
+from discovery.registry.store import Line, Sighting, Snapshot, StoreError, added
+from discovery.registry.table import Change
 from discovery.stores.rows import entry_of, history_values, line_values, record_of, work_of
-from discovery.table import Change
 
 LONGEST_CALL_SECONDS = 3.0  # waiting for a connection and for other writers included: a client gives up after five
 CONNECTIONS = 4

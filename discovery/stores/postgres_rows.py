@@ -3,10 +3,10 @@
 from typing import Any
 from uuid import uuid4
 
-from discovery.leases import Record
-from discovery.search import indexed
+from discovery.registry.leases import Record
+from discovery.registry.search import indexed
+from discovery.registry.table import Change, Key
 from discovery.stores.rows import AGENT_COLUMNS, HISTORY_COLUMNS, agent_values, change_of, record_of, too_new
-from discovery.table import Change, Key
 
 FORMAT = 1
 CHANNEL = "discovery"

@@ -13,12 +13,12 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
-from discovery.contract import Conflict, Reachability, Registration
-from discovery.history import ContractDiff, GuardState, HistoryEntry
-from discovery.leases import Record
-from discovery.search import WEIGHTS
-from discovery.stores.base import Line, StoreError
-from discovery.table import GUARD, Change, Key
+from discovery.contract.models import Conflict, Reachability, Registration
+from discovery.registry.history import ContractDiff, GuardState, HistoryEntry
+from discovery.registry.leases import Record
+from discovery.registry.search import WEIGHTS
+from discovery.registry.store import Line, StoreError
+from discovery.registry.table import GUARD, Change, Key
 
 # A status is said by the agent, and kept by the registry, which also keeps a reason for its own.
 _COLUMN = {"status": "reported_status"}

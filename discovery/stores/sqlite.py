@@ -7,17 +7,17 @@ from datetime import datetime
 from typing import Any
 
 import discovery.stores.sqlite_rows as rows
-from discovery.contract import utc_now
-from discovery.history import HistoryEntry
-from discovery.leases import Record
-from discovery.search import WEIGHTS, Found
-from discovery.stores.base import Line, Sighting, Snapshot, StoreError
+from discovery.contract.models import utc_now
+from discovery.registry.history import HistoryEntry
+from discovery.registry.leases import Record
+from discovery.registry.search import WEIGHTS, Found
+from discovery.registry.store import Line, Sighting, Snapshot, StoreError
+from discovery.registry.table import Change
 from discovery.stores.rows import entry_of
 from discovery.stores.sqlite_file import Row, SqliteFile
 from discovery.stores.sqlite_process import Statement
 from discovery.stores.sqlite_rows import BEGIN, COMMIT, STATE
 from discovery.stores.sqlite_schema import prepare
-from discovery.table import Change
 
 LONGEST_CALL_SECONDS = 3.0  # waiting for our own lock included: a client gives up after five
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from discovery.stores.base import StoreError
+from discovery.registry.store import StoreError
 from discovery.stores.sqlite_process import HEAD_BYTES, PROGRAM, Answer, Request, Statement, framed
 
 BUSY_SECONDS = 1.0

@@ -7,9 +7,10 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
-from discovery.leases import Record
-from discovery.search import WEIGHTS, indexed
-from discovery.stores.base import Line
+from discovery.registry.leases import Record
+from discovery.registry.search import WEIGHTS, indexed
+from discovery.registry.store import Line
+from discovery.registry.table import Change, Key
 from discovery.stores.rows import (
     AGENT_COLUMNS,
     HISTORY_COLUMNS,
@@ -26,7 +27,6 @@ from discovery.stores.rows import (
 )
 from discovery.stores.sqlite_file import Row
 from discovery.stores.sqlite_process import Statement
-from discovery.table import Change, Key
 
 
 def _places(columns: Sequence[str]) -> str:

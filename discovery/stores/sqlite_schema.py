@@ -2,7 +2,7 @@
 
 from uuid import uuid4
 
-from discovery.search import WEIGHTS
+from discovery.registry.search import WEIGHTS
 from discovery.stores.rows import too_new
 from discovery.stores.sqlite_file import SqliteFile
 from discovery.stores.sqlite_process import Statement

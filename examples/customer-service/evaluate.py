@@ -17,7 +17,7 @@ from pathlib import Path
 import orders
 import yaml
 
-from agent_runtime.messages import Message, ToolCall
+from agent_runtime.events import Message, ToolCall
 from agent_runtime.models.base import Model
 from agent_runtime.models.local import LocalModel
 from agent_runtime.tools.base import parse_arguments

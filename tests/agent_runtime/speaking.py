@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_runtime import Agent, Event, Finished, Text
-from agent_runtime.messages import Message, ModelChunk, ToolCall, ToolSpec, Usage
+from agent_runtime.events import Message, ModelChunk, ToolCall, ToolSpec, Usage
 from agent_runtime.models.scripted import Reply, ScriptedModel
 from tests.agents import TOOLS, write_agent
 

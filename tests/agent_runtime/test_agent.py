@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from agent_runtime import Agent, CallerError, ConfigError, ModelError, StartError, Usage
-from agent_runtime.asking import MAX_MESSAGE_CHARACTERS
-from agent_runtime.messages import Message
+from agent_runtime.components import PRESETS
+from agent_runtime.engine.question import MAX_MESSAGE_CHARACTERS
+from agent_runtime.events import Message
 from agent_runtime.models.scripted import ScriptedModel
-from agent_runtime.rooms import PRESETS
 from tests.agent_runtime.speaking import Speaker, scripted_agent
 from tests.agents import write_agent
 

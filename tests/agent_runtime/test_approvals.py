@@ -8,9 +8,9 @@ import httpx
 import pytest
 
 from agent_runtime import Agent, CallerError, Finished
-from agent_runtime.messages import ApprovalRequired, Event
+from agent_runtime.engine.run_state import Decision
+from agent_runtime.events import ApprovalRequired, Event
 from agent_runtime.models.scripted import ScriptedModel
-from agent_runtime.progress import Decision
 from tests.agent_runtime.speaking import Speaker
 from tests.agents import eventually, free_port, started, write_agent
 from tests.openai_server import calls, says, serving_openai
@@ -123,7 +123,7 @@ async def test_an_approval_of_somebody_else_is_not_there(tmp_path: Path, speaker
 
 
 async def test_unguarded_calls_of_the_same_reply_wait_with_it_and_each_guarded_one_is_decided(tmp_path: Path) -> None:
-    from agent_runtime.messages import ToolCall
+    from agent_runtime.events import ToolCall
 
     speaker = Speaker("native")
     reply = [

@@ -10,9 +10,9 @@ import pytest
 
 from agent_runtime import Agent, CallerError, Finished, ModelError, RunStarted, Text, Usage
 from agent_runtime.errors import UnknownRun
-from agent_runtime.messages import Message
+from agent_runtime.events import Message
 from agent_runtime.models.scripted import ScriptedModel
-from agent_runtime.runs import SINGLE_EVENTS, Failed, Run, Runs
+from agent_runtime.server.runs import SINGLE_EVENTS, Failed, Run, Runs
 from tests.agent_runtime.speaking import Gated, Speaker, scripted_agent
 
 SAY = Speaker("native")

@@ -10,10 +10,10 @@ import httpx
 import pytest
 
 from discovery.app import create_app
-from discovery.contract import Registration
+from discovery.contract.models import Registration
 from discovery.protocol import options
+from discovery.registry.store import Store
 from discovery.settings import Settings
-from discovery.stores.base import Store
 from discovery.stores.memory import MemoryStore
 from tests.serving import serve
 

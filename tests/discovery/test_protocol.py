@@ -11,10 +11,10 @@ import pytest
 
 from discovery.app import create_app
 from discovery.protocol import options
+from discovery.registry.store import StoreError
+from discovery.registry.table import Change
 from discovery.settings import Settings
-from discovery.stores.base import StoreError
 from discovery.stores.memory import MemoryStore
-from discovery.table import Change
 from tests.discovery.conftest import MINIMAL, RunRegistry, eventually, running
 from tests.serving import serve
 

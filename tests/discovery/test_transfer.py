@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from discovery.registry.store import Store
 from discovery.stores import open_store
-from discovery.stores.base import Store
 from tests.discovery.conftest import registration
+from tests.discovery.stores.test_stores import WHOLE, change, record, write
 from tests.discovery.test_command import run
-from tests.discovery.test_stores import WHOLE, change, record, write
 
 
 def fill(path: Path) -> str:

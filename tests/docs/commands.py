@@ -6,9 +6,9 @@ import shlex
 import tomllib
 from collections.abc import Iterator
 
-from agent_runtime.flags import make_parser
+from agent_runtime.cli.arguments import make_parser
 from discovery import __main__ as registry
-from discovery import commands as registry_commands
+from discovery import cli as registry_commands
 from tests.docs.pages import ROOT
 
 # Tools of the reader's own machine. What they do is not ours to check, beyond the files that they name.

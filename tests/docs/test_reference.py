@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from agent_runtime.agent import Agent
-from agent_runtime.config import AgentConfig
-from agent_runtime.flags import make_parser
+from agent_runtime.cli.arguments import make_parser
+from agent_runtime.config.agent import AgentConfig
 from agent_runtime.models.scripted import ScriptedModel
-from agent_runtime.server import create_app as create_agent_app
-from agent_runtime.telemetry import Telemetry
+from agent_runtime.observability.telemetry import Telemetry
+from agent_runtime.server.app import create_app as create_agent_app
 from discovery import __main__ as registry
-from discovery import commands as registry_commands
+from discovery import cli as registry_commands
 from discovery.app import create_app as create_registry_app
 from discovery.settings import Settings
 from tests.docs.pages import PAGES, ROOT, codes, rows, text_of

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 import yaml
 
-from agent_runtime.loading import load
+from agent_runtime.agent_file import load
 from agent_runtime.models.local import LocalModel
 
 FOLDER = Path(__file__).parents[2] / "examples" / "customer-service"

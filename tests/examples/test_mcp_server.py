@@ -11,13 +11,13 @@ import pytest
 pytest.importorskip("mcp", reason="needs the mcp extra")
 
 from agent_runtime import Agent
-from agent_runtime.loading import load
-from agent_runtime.local_stack import LocalStack
+from agent_runtime.agent_file import load
+from agent_runtime.cli.stack import LocalStack
 from agent_runtime.models.scripted import ScriptedModel
-from agent_runtime.server import create_app
+from agent_runtime.server.app import create_app
 from discovery.app import create_app as create_registry
-from discovery.client import DiscoveryClient
-from discovery.contract import AgentRecord, ToolInfo
+from discovery.client.client import DiscoveryClient
+from discovery.contract.models import AgentRecord, ToolInfo
 from discovery.settings import Settings
 from tests.agents import called, eventually, free_port, running
 from tests.serving import serve

@@ -9,8 +9,8 @@ from typing import Any
 from fastapi import APIRouter, HTTPException, Response
 
 from agent_runtime.masking import masked_values
-from agent_runtime.server.deps import CurrentAgent
-from agent_runtime.server.door import OPEN, Guarded
+from agent_runtime.server.auth.authenticator import OPEN, Guarded
+from agent_runtime.server.dependencies import CurrentAgent
 
 router = APIRouter(include_in_schema=False, route_class=Guarded)
 

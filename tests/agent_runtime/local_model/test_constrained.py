@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import pytest
 
+from agent_runtime.events import ToolSpec
 from agent_runtime.local_model.constrained import choose, draft, is_about_assistant
 from agent_runtime.local_model.quantities import days_in, numbers_in
-from agent_runtime.messages import ToolSpec
 from agent_runtime.tools.functions import FunctionTool
 
 TODAY = date(2026, 3, 18)  # a Wednesday

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from agent_runtime.errors import ModelError, StartError
-from agent_runtime.messages import Message, ModelChunk, ToolCall, Usage
+from agent_runtime.events import Message, ModelChunk, ToolCall, Usage
 from agent_runtime.models.local import LocalModel
 from agent_runtime.tools.functions import FunctionTool
 

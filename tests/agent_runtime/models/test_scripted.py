@@ -3,7 +3,7 @@
 import pytest
 
 from agent_runtime import ModelError, Usage
-from agent_runtime.messages import Message, ModelChunk, ToolCall, ToolSpec
+from agent_runtime.events import Message, ModelChunk, ToolCall, ToolSpec
 from agent_runtime.models.scripted import Asked, ScriptedModel
 
 QUESTION = Message("user", "2 + 3?")

@@ -11,7 +11,7 @@ import httpx
 
 from agent_runtime import Agent
 from agent_runtime.models.scripted import ScriptedModel
-from agent_runtime.server import create_app
+from agent_runtime.server.app import create_app
 from tests.agents import write_agent
 from tests.serving import serve
 

@@ -12,13 +12,13 @@ from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute, Route
 
 from agent_runtime import Agent
-from agent_runtime.messages import Message, ToolCall
+from agent_runtime.events import Message, ToolCall
 from agent_runtime.models.scripted import ScriptedModel
-from agent_runtime.server import create_app
-from agent_runtime.server.door import Guarded, is_open
-from agent_runtime.server.late import CARD_PATH, LateFace
+from agent_runtime.server.app import create_app
+from agent_runtime.server.auth.authenticator import Guarded, is_open
+from agent_runtime.server.lazy_mount import CARD_PATH, LateFace
+from tests.agent_runtime.server.auth.test_authenticator import bearer
 from tests.agent_runtime.server.served import is_problem, serving
-from tests.agent_runtime.server.test_access import bearer
 from tests.agents import write_agent
 
 pytest.importorskip("mcp", reason="needs the mcp extra")

@@ -11,7 +11,7 @@ import pytest
 
 from agent_runtime import ModelError, Usage
 from agent_runtime.models.scripted import ScriptedModel
-from agent_runtime.server import sse
+from agent_runtime.server.api import sse
 from tests.agent_runtime.server.served import events, is_problem, serving
 from tests.agent_runtime.speaking import Gated, Speaker
 from tests.agents import eventually

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_runtime import Agent
-from agent_runtime.messages import Message, ModelChunk, ToolCall, ToolSpec
+from agent_runtime.events import Message, ModelChunk, ToolCall, ToolSpec
 from agent_runtime.models.scripted import ScriptedModel
 from tests.agents import write_agent
 

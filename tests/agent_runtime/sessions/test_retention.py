@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent_runtime import StoreError
-from agent_runtime.messages import Message
+from agent_runtime.events import Message
 from agent_runtime.models.scripted import ScriptedModel
 from agent_runtime.sessions import store_for
 from agent_runtime.sessions.base import SessionKey

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agent_runtime import StartError
-from agent_runtime.messages import Message
+from agent_runtime.events import Message
 from agent_runtime.sessions import store_for
 from agent_runtime.sessions.base import SessionKey, Summary
 from agent_runtime.sessions.schema import MIGRATIONS

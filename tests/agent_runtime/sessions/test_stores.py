@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent_runtime import StartError, StoreError
-from agent_runtime.messages import Message, ToolCall
+from agent_runtime.events import Message, ToolCall
 from agent_runtime.sessions import SessionStore, store_for
 from agent_runtime.sessions.base import Approval, SessionKey, Summary
 

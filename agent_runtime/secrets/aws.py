@@ -1,0 +1,117 @@
+"""AWS Secrets Manager through aioboto3, with the SDK's own credential chain and endpoint settings."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import Any, cast
+
+import aioboto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, NoCredentialsError, NoRegionError
+
+from agent_runtime.config.placeholders import Fetched, SecretNotAvailable
+
+BATCH = 20  # the most that the service gives at once
+
+_NOT_ACCEPTED = "AWS does not accept the credentials that the SDK's chain found"
+_REASONS = {
+    "ResourceNotFoundException": "not found",
+    "AccessDeniedException": "access denied",
+    "AccessDenied": "access denied",
+    "InvalidRequestException": "marked as deleted",
+    "DecryptionFailure": "its KMS key refused to decrypt it",
+    "ThrottlingException": "AWS is asked too often",
+    "UnrecognizedClientException": _NOT_ACCEPTED,
+    "InvalidClientTokenId": _NOT_ACCEPTED,
+    "InvalidSignatureException": _NOT_ACCEPTED,
+    "SignatureDoesNotMatch": _NOT_ACCEPTED,
+    "ExpiredTokenException": "the AWS credentials have expired",
+    "ExpiredToken": "the AWS credentials have expired",
+}
+
+
+class AwsSecretsManager:
+    """Reads current values. `region` None leaves the choice to the SDK, which itself honours `AWS_ENDPOINT_URL`.
+
+    Opening it raises SecretNotAvailable where the SDK's settings are of no use.
+    """
+
+    def __init__(self, region: str | None = None) -> None:
+        self._region = region
+        self._stack = AsyncExitStack()
+        self._client: Any = None
+
+    async def __aenter__(self) -> AwsSecretsManager:
+        # Two attempts end within the resolver's own time limit, so that each secret gets a reason of its own.
+        config = Config(connect_timeout=2, read_timeout=4, retries={"max_attempts": 2, "mode": "standard"})
+        try:
+            session: Any = aioboto3.Session(region_name=self._region)
+            self._client = await self._stack.enter_async_context(session.client("secretsmanager", config=config))
+        except (BotoCoreError, ValueError) as error:  # botocore says ValueError of an endpoint that is no URL
+            raise _reason(error) from None
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._stack.aclose()
+
+    async def fetch(self, paths: Sequence[str]) -> Fetched:
+        if len(paths) == 1:
+            return {paths[0]: await self._one(paths[0])}
+        batches = [paths[first : first + BATCH] for first in range(0, len(paths), BATCH)]
+        answers = await asyncio.gather(*(self._batch(batch) for batch in batches))
+        return {path: text for answer in answers for path, text in answer.items()}
+
+    async def _batch(self, paths: Sequence[str]) -> Fetched:
+        """Many at once; those that the answer leaves out, and all where batches are denied, one by one."""
+        found: dict[str, str | SecretNotAvailable] = {}
+        try:
+            answer: Any = await self._client.batch_get_secret_value(SecretIdList=list(paths))
+        except ClientError:
+            answer = {}  # often a policy that allows each secret, but no batches
+        except (BotoCoreError, ValueError) as error:
+            return dict.fromkeys(paths, _reason(error))
+        for secret in answer.get("SecretValues", ()):
+            found |= {name: _text(secret) for name in (secret["Name"], secret["ARN"])}
+        for failure in answer.get("Errors", ()):
+            found[failure["SecretId"]] = _said(failure["ErrorCode"])
+        missing = [path for path in paths if path not in found]
+        return found | dict(zip(missing, await asyncio.gather(*map(self._one, missing)), strict=True))
+
+    async def _one(self, path: str) -> str | SecretNotAvailable:
+        try:
+            return _text(await self._client.get_secret_value(SecretId=path))
+        except (ClientError, BotoCoreError, ValueError) as error:
+            return _reason(error)
+
+
+def _text(secret: Any) -> str | SecretNotAvailable:
+    if "SecretString" in secret:
+        return cast("str", secret["SecretString"])
+    try:
+        return cast("bytes", secret["SecretBinary"]).decode()
+    except UnicodeDecodeError:
+        return SecretNotAvailable("is binary and not UTF-8 text")
+
+
+def _reason(error: Exception) -> SecretNotAvailable:
+    match error:
+        case ClientError():
+            failed = cast("Any", error)
+            code: str = failed.response.get("Error", {}).get("Code", "an error without a code")
+            if not failed.operation_name.endswith("GetSecretValue"):  # the way to the credentials, such as AssumeRole
+                return SecretNotAvailable(f"no AWS credentials: {failed.operation_name} was answered {code}")
+            return _said(code)
+        case NoRegionError():
+            return SecretNotAvailable("no AWS region is set; set AWS_REGION")
+        case NoCredentialsError():
+            return SecretNotAvailable("no AWS credentials were found by the SDK's chain")
+        case EndpointConnectionError():
+            return SecretNotAvailable(f"AWS Secrets Manager cannot be reached: {error}")
+        case _:
+            return SecretNotAvailable(f"AWS Secrets Manager: {error}")
+
+
+def _said(code: str) -> SecretNotAvailable:
+    return SecretNotAvailable(_REASONS.get(code, f"AWS answered {code}"))

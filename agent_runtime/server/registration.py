@@ -1,0 +1,114 @@
+"""What an agent says of itself to the registry, and for how long: an allow-list around discovery's client."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+from pydantic import JsonValue
+
+from agent_runtime.agent import Agent
+from agent_runtime.config.agent import McpServerConfig
+from agent_runtime.masking import masked_values
+from agent_runtime.tls import registry_tls
+from discovery.client.client import RegistrationState, local_endpoint, own_endpoint, registered
+from discovery.contract.models import (
+    DEFAULT_INSTANCE_ID,
+    Check,
+    Links,
+    ModelInfo,
+    Registration,
+    ToolInfo,
+    is_loopback,
+)
+
+_log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def announced(
+    agent: Agent, port: int, path: str = "", protocols: Sequence[str] = ("chat",)
+) -> AsyncGenerator[RegistrationState | None]:
+    """Keep a served agent registered while the block runs; None where no registry is named.
+
+    `port` is the one the server is bound to, `path` where on it the agent answers, in these `protocols`. The registry
+    hears of the agent once that port answers.
+    """
+    discovery, server = agent.config.discovery, agent.config.server
+    if not discovery.url:
+        yield None
+        return
+    endpoint = await asyncio.to_thread(advertised_endpoint, agent, port) + path  # it may look a name up
+    if is_loopback(endpoint) and not is_loopback(discovery.url):
+        _log.warning(
+            "%s is announced at %s, which other machines cannot reach; set server.service_url or MYAGENT_SERVICE_URL",
+            agent.config.name,
+            endpoint,
+        )
+    async with registered(
+        lambda: registration_of(agent, endpoint, protocols, path),
+        url=discovery.url,
+        token=agent.registry_token,
+        tls=await registry_tls(discovery, agent.folder),
+        heartbeat_seconds=discovery.heartbeat_seconds,
+        ready=f"{local_endpoint(port, server.host, secure=server.tls is not None)}/livez",
+    ) as state:
+        yield state
+
+
+def registration_of(agent: Agent, endpoint: str, protocols: Sequence[str] = ("chat",), path: str = "") -> Registration:
+    """The payload: what is named here and nothing else, so the system prompt cannot slip in.
+
+    A secret that the file's owner put into one of these texts is masked.
+    """
+    config = agent.config
+    public = config.server.public_url
+    provider, _, name = agent.model_label.partition("/")
+    payload = Registration(
+        name=config.name,
+        endpoint=endpoint,
+        public_endpoint=f"{public.rstrip('/')}{path}" if public else None,
+        agent_type=config.agent_type,
+        instance_id=config.discovery.instance_id or DEFAULT_INSTANCE_ID,
+        version=config.version,
+        description=config.description or None,
+        tools=[
+            ToolInfo(name=tool.spec.name, description=tool.spec.description, input_schema=dict(tool.spec.parameters))
+            for tool in agent.tools
+        ],
+        owner=config.discovery.owner,
+        tags=config.discovery.tags,
+        protocols=list(protocols),
+        status="degraded" if agent.is_degraded else "up",
+        checks=[Check(name=check.name, ok=check.ok, reason=check.reason) for check in agent.checks],
+        links=Links(
+            card=f"{endpoint}/.well-known/agent-card.json" if "a2a" in protocols else None,
+            health=f"{endpoint}/health",
+            docs=f"{endpoint}/docs",
+        ),
+        model=ModelInfo(provider=provider, name=name) if name else ModelInfo(name=agent.model_label),
+        metadata=_servers_used(config.mcp_servers),
+    )
+    return Registration.model_validate(masked_values(payload.model_dump(mode="json", exclude_none=True), agent.secrets))
+
+
+def _servers_used(servers: Mapping[str, McpServerConfig]) -> dict[str, JsonValue]:
+    """The MCP servers by name, with host and port where they have an address: who is hit when one of them fails."""
+    used: list[JsonValue] = []
+    for name, server in servers.items():
+        # Nothing else of the address: a path, a query or a user's name may hold a key.
+        host = urlsplit(server.url).netloc.rpartition("@")[2].lower() if server.url else ""
+        used.append({"name": name, "url": host} if host else {"name": name})
+    return {"mcp_servers": used} if used else {}
+
+
+def advertised_endpoint(agent: Agent, port: int) -> str:
+    """Where other services reach the agent: what the file says, else this host's address towards the registry."""
+    server = agent.config.server
+    if named := server.service_url or server.public_url:
+        return named.rstrip("/")
+    registry = agent.config.discovery.url or ""
+    return own_endpoint(port, registry=registry, host=server.host, secure=server.tls is not None)

@@ -1,0 +1,1 @@
+"""Checks whether registered endpoints answer."""

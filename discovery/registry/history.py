@@ -1,0 +1,88 @@
+"""What changed, as readers of `/history` and `/events` see it. The wire of changes, pydantic only."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from discovery.contract.fields import Moment
+from discovery.contract.models import AgentRecord
+
+Kind = Literal["registered", "updated", "status", "removed", "conflict", "guard", "reset"]
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class ToolChange(_Wire):
+    """What is different about a tool that was there before and after."""
+
+    name: str
+    breaking: bool
+    what: list[str]
+
+
+class ContractDiff(_Wire):
+    """How the tools of an agent changed. Breaking: a call that was right before may be wrong now."""
+
+    added: list[str] = []
+    removed: list[str] = []
+    changed: list[ToolChange] = []
+    breaking: bool = False
+
+
+class HistoryEntry(_Wire):
+    """One change of one instance, with what it was like afterwards."""
+
+    revision: int
+    at: Moment
+    kind: Kind
+    instance_id: str
+    status: str
+    reason: str
+    version: str
+    endpoint: str
+    boot_id: str | None = None
+    fields: list[str] = Field(default=[], description="Which fields of the registration changed")
+    tools: ContractDiff | None = None
+
+
+class GuardState(_Wire):
+    """Mass silence: many agents fell silent at once, which is more likely one fault than many. Nothing is taken out."""
+
+    since: Moment
+    until: Moment
+    silent: list[str]
+
+
+class AgentEvent(_Wire):
+    """`data` of `registered`, `updated`, `status`, `removed` and `conflict`.
+
+    Put `agent` in the place of `name`, or take the name out where it is null: that keeps a list equal to `GET /agents`.
+    """
+
+    revision: int
+    at: Moment
+    name: str
+    instance_id: str
+    status: str
+    reason: str
+    agent: AgentRecord | None
+
+
+class GuardEvent(_Wire):
+    """`data` of `guard`."""
+
+    revision: int
+    at: Moment
+    active: bool
+    until: Moment | None = None
+    silent: list[str] = []
+
+
+class ResetEvent(_Wire):
+    """`data` of `reset`: read `GET /agents` again, and ignore events up to its `X-Registry-Revision`."""
+
+    revision: int
+    at: Moment
+    reason: str

@@ -1,0 +1,1 @@
+"""What the agent server and the registry share: TLS, request head limits, SQLite writes."""
