@@ -15,8 +15,8 @@ from typing import Literal, TextIO
 from unicodedata import east_asian_width
 
 from agent_runtime.tls import shell_tls
-from discovery.client.client import Chosen, DiscoveryClient, DiscoveryError, LastList
-from discovery.contract.models import AgentRecord, utc_now
+from discovery.client import CachedList, DiscoveryClient, DiscoveryError
+from discovery.contract import AgentRecord, FilterValues, utc_now
 
 DEFAULT_URL = "http://127.0.0.1:9000"
 WATCH_SECONDS = 2.0
@@ -30,7 +30,7 @@ TITLES = ("NAME", "STATUS", "VERSION", "MODEL", "TOOLS", "OWNER", "ENDPOINT", "S
 Mode = Literal["once", "json", "watch"]
 
 
-def show_agents(url: str | None, chosen: Chosen, mode: Mode, environment: Mapping[str, str]) -> int:
+def show_agents(url: str | None, chosen: FilterValues, mode: Mode, environment: Mapping[str, str]) -> int:
     """Print what a registry lists; returns the exit status: 1 where it did not answer."""
     url = url or environment.get("MYAGENT_DISCOVERY_URL") or DEFAULT_URL
     token = environment.get("MYAGENT_DISCOVERY_TOKEN") or None
@@ -96,12 +96,12 @@ class Screen:
 class _Heard:
     """The list to show; `trouble` is the reason where it is not the registry's of this moment."""
 
-    last: LastList | None
+    last: CachedList | None
     trouble: str | None = None
     is_refused: bool = False
 
 
-async def once(client: DiscoveryClient, chosen: Chosen, screen: Screen, mode: Mode = "once") -> int:
+async def once(client: DiscoveryClient, chosen: FilterValues, screen: Screen, mode: Mode = "once") -> int:
     """Show the list once. The last one takes its place while the registry is away, with status 1 and the reason."""
     heard = await _hear(client, chosen)
     if heard.last is not None and mode == "json":
@@ -114,7 +114,7 @@ async def once(client: DiscoveryClient, chosen: Chosen, screen: Screen, mode: Mo
     return 0 if heard.trouble is None else 1
 
 
-async def watch(client: DiscoveryClient, chosen: Chosen, screen: Screen) -> int:
+async def watch(client: DiscoveryClient, chosen: FilterValues, screen: Screen) -> int:
     """Show the list whenever it changes, until Ctrl-C or until the registry refuses to be asked.
 
     The registry says when there is news; one that cannot is asked again and again.
@@ -169,13 +169,13 @@ class _News:
             await asyncio.sleep(WATCH_SECONDS)
 
 
-async def _hear(client: DiscoveryClient, chosen: Chosen) -> _Heard:
+async def _hear(client: DiscoveryClient, chosen: FilterValues) -> _Heard:
     try:
-        return _Heard(LastList(await client.agents(**chosen), utc_now()))
+        return _Heard(CachedList(await client.agents(**chosen), utc_now()))
     except DiscoveryError as error:
         if _says_no(error):
             return _Heard(None, str(error), is_refused=True)  # it is there and says no: an old list would hide that
-        return _Heard(await client.last_agents(**chosen), str(error))
+        return _Heard(await client.cached_agents(**chosen), str(error))
 
 
 def _says_no(error: DiscoveryError) -> bool:
@@ -189,12 +189,12 @@ def _trouble(client: DiscoveryClient, heard: _Heard) -> str:
         return f"{where} refuses: {_printable(heard.trouble or '').rstrip('.')}.{hint}"
     age = "nothing is kept from an earlier time"
     if heard.last is not None:
-        then = ago(heard.last.heard_at, utc_now())
+        then = ago(heard.last.fetched_at, utc_now())
         age = f"this is its list from {then}" if heard.last.agents else f"it listed none {then}"
     return f"{where} is away ({_printable(heard.trouble or '')}): {age}. `myagent discovery` starts a registry."
 
 
-def _lines(client: DiscoveryClient, chosen: Chosen, heard: _Heard, screen: Screen) -> list[str]:
+def _lines(client: DiscoveryClient, chosen: FilterValues, heard: _Heard, screen: Screen) -> list[str]:
     agents = [] if heard.last is None else heard.last.agents
     if not agents:  # an old list that was empty is no reason to start anything
         return _nothing(client, chosen) if heard.trouble is None else []
@@ -231,7 +231,7 @@ def _row(agent: AgentRecord, now: datetime) -> tuple[str, ...]:
     )
 
 
-def summary(client: DiscoveryClient, chosen: Chosen, listed: Sequence[AgentRecord]) -> str:
+def summary(client: DiscoveryClient, chosen: FilterValues, listed: Sequence[AgentRecord]) -> str:
     """How many agents there are, and how they are."""
     statuses = [agent.status for agent in listed]
     known = [status for status in ORDER if status in statuses]
@@ -240,7 +240,7 @@ def summary(client: DiscoveryClient, chosen: Chosen, listed: Sequence[AgentRecor
     return f"{agents} at {_printable(client.address)}{', filtered' if chosen else ''}: {', '.join(counts)}"
 
 
-def _nothing(client: DiscoveryClient, chosen: Chosen) -> list[str]:
+def _nothing(client: DiscoveryClient, chosen: FilterValues) -> list[str]:
     where = _printable(client.address)
     if chosen:
         return [f"No agent at {where} matches. Without filters, `myagent agents` lists all of them."]

@@ -27,8 +27,8 @@ from agent_runtime.config import placeholders
 from agent_runtime.config.document import Location, dotted, read
 from agent_runtime.config.section import is_address
 from agent_runtime.errors import ConfigError, Problem, StartError
-from discovery.client.client import DiscoveryClient, DiscoveryError, registered
-from discovery.contract.models import Check, Registration
+from discovery.client import DiscoveryClient, DiscoveryError, registered
+from discovery.contract import Check, Registration
 
 _log = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ import pytest
 
 from agent_runtime.cli.agents import Screen, ago, cache_folder, table, watch
 from discovery.app import create_app as create_registry
-from discovery.client.client import Chosen, DiscoveryClient
-from discovery.contract.models import AgentRecord, Registration
+from discovery.client import DiscoveryClient
+from discovery.contract import AgentRecord, FilterValues, Registration
 from discovery.settings import Settings
 from tests.agents import Ended, eventually, free_port, myagent, running, started
 from tests.event_registry import event_registry
@@ -247,7 +247,7 @@ async def watching(url: str, folder: Path, **chosen: Any) -> AsyncGenerator[Call
 
     async with asyncio.timeout(30), DiscoveryClient(url, cache_folder=folder) as client:
         screen = Screen(terminal, sys.stderr, is_plain=True)
-        task = asyncio.create_task(watch(client, cast("Chosen", chosen), screen))
+        task = asyncio.create_task(watch(client, cast("FilterValues", chosen), screen))
         try:
             yield shows
         finally:
