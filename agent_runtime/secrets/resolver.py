@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from agent_runtime.background import Background
 from agent_runtime.config.placeholders import Fetched, Path, Resolution, fetched, fill, secret_paths
 from agent_runtime.errors import StartError
-from agent_runtime.observability.logs import LOG_MASK
+from agent_runtime.masking import LOG_MASK
 from agent_runtime.secrets import source_for
 from agent_runtime.secrets.credential import Credential
 
