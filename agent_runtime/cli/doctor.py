@@ -19,11 +19,11 @@ from agent_runtime.agent_file import AgentFile, load
 from agent_runtime.cli import EXIT_FAILED, EXIT_USAGE
 from agent_runtime.cli.terminal import console, print_table, status_mark
 from agent_runtime.components import needs_store
-from agent_runtime.config.document import dotted
+from agent_runtime.config import dotted
 from agent_runtime.errors import ConfigError, MyAgentError, StartError
 from agent_runtime.events import Message
+from agent_runtime.masking import LOG_MASK
 from agent_runtime.models import Model, model_for
-from agent_runtime.observability.logs import LOG_MASK
 from agent_runtime.server.auth.oidc import Issuer
 from agent_runtime.sessions import store_for
 from agent_runtime.tls import port_tls, registry_tls
@@ -92,7 +92,7 @@ async def examine(path: Path) -> list[Finding]:
     findings += [Finding(dotted(place), True, f"from {origin}") for place, origin in file.origins.items()]
     findings.append(await _model(file))
     for index, entry in enumerate(config.tools):
-        make_tool = partial(tool_for, entry, file.folder, config, book=file.book, index=index)
+        make_tool = partial(tool_for, entry, file.folder, config, resolver=file.resolver, index=index)
         findings.append(await _open(f"tools[{index}]", make_tool, _tool_detail))
     if needs_store(config):
         store = config.session.store.get_secret_value()
@@ -112,7 +112,7 @@ async def _model(file: AgentFile) -> Finding:
         return f"{model.label} gives an empty answer"
 
     try:
-        async with model_for(file.config.model, file.book) as model:
+        async with model_for(file.config.model, file.resolver) as model:
             return Finding("model", True, await greeting(model))
     except MyAgentError as error:
         return Finding("model", False, str(error))

@@ -114,7 +114,7 @@ async def _run_suite(path: Path, suite: Path, recording: Literal["record", "repl
     replies = suite.with_suffix(".jsonl")
     model: Model | None = None
     if recording == "record":
-        model = RecordingModel(model_for(file.config.model, file.book), replies)
+        model = RecordingModel(model_for(file.config.model, file.resolver), replies)
     elif recording == "replay":
         model = RecordedModel(replies)
     out = console(sys.stdout)

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    from agent_runtime.observability.logs import LOG_MASK
+    from agent_runtime.masking import LOG_MASK
 
     print(LOG_MASK(message), file=sys.stderr)
     sys.exit(status)
@@ -133,7 +133,7 @@ def validate(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of the agent file, for editors."""
-    from agent_runtime.config.agent import AgentConfig
+    from agent_runtime.config import AgentConfig
 
     print(json.dumps(AgentConfig.model_json_schema(), indent=2))
 
@@ -168,7 +168,7 @@ def iam_policy(
     kms_key: args.KmsKeyOption = None,
 ) -> None:
     """Print the AWS policy that an agent file or a folder needs."""
-    from agent_runtime.secrets.iam_policy import policy_for
+    from agent_runtime.secrets import policy_for
     from agent_runtime.server.host import agent_files
 
     path = args.agent_file(file, config)

@@ -20,12 +20,18 @@ from typing import Any, cast
 import httpx
 from pydantic import ValidationError
 
-from agent_runtime.agent_file import line_of
 from agent_runtime.cli.agents import DEFAULT_URL
 from agent_runtime.cli.child_process import run_child
-from agent_runtime.config import placeholders
-from agent_runtime.config.document import Location, dotted, read
-from agent_runtime.config.section import is_address
+from agent_runtime.config import (
+    Fetched,
+    Location,
+    SecretNotAvailable,
+    dotted,
+    is_http_url,
+    line_of,
+    read_document,
+    resolve,
+)
 from agent_runtime.errors import ConfigError, Problem, StartError
 from discovery.client.client import DiscoveryClient, DiscoveryError, registered
 from discovery.contract.models import Check, Registration
@@ -86,7 +92,7 @@ def register_service(
     problems = [
         Problem(f"must be an http:// or https:// address, not {address!r}", flag)
         for flag, address in (("--discovery-url", url), ("--health", health))
-        if address is not None and not is_address(address)
+        if address is not None and not is_http_url(address)
     ]
     if heartbeat_seconds is not None and not 0 < heartbeat_seconds <= 86_400:
         problems.append(Problem("must be more than 0 and at most 86400", "--heartbeat-seconds"))
@@ -201,9 +207,11 @@ async def _read_registration(
 ) -> Registration:
     """The registration; raises `ConfigError` for its problems and those in `problems`."""
     tree, lines = await asyncio.to_thread(_read_file, file) if file is not None else ({}, {})
-    filled = await placeholders.resolve(tree, environment=environment, fetch=_no_secret)
-    unfilled = {problem.path for problem in filled.problems}
-    file_problems = [Problem(one.message, dotted(one.path), line_of(one.path, lines)) for one in filled.problems]
+    filled = await resolve(tree, environment=environment, fetch=_no_secret)
+    unfilled = {problem.location for problem in filled.problems}
+    file_problems = [
+        Problem(one.message, dotted(one.location), line_of(one.location, lines)) for one in filled.problems
+    ]
     file_problems += [Problem(_unknown(key), key, line_of((key,), lines)) for key in tree if key not in FIELDS]
     fields = DEFAULTS | filled.tree | flags
     registration: Registration | None = None
@@ -228,7 +236,7 @@ async def _read_registration(
 
 def _read_file(file: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     if file.suffix != ".json":
-        return read(file)
+        return read_document(file)
     try:
         tree = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -242,8 +250,8 @@ def _read_file(file: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     return cast("dict[str, Any]", tree), {}
 
 
-async def _no_secret(_: Sequence[str]) -> placeholders.Fetched:
-    raise placeholders.SecretNotAvailable("a registration is public, so it cannot contain a secret")
+async def _no_secret(_: Sequence[str]) -> Fetched:
+    raise SecretNotAvailable("a registration is public, so it cannot contain a secret")
 
 
 def _unknown(key: str) -> str:

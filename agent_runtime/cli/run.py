@@ -10,7 +10,7 @@ from typing import Any
 
 from agent_runtime.agent_file import AgentFile, load
 from agent_runtime.errors import ConfigError, Problem
-from agent_runtime.observability.logs import LOG_MASK
+from agent_runtime.masking import LOG_MASK
 from agent_runtime.observability.telemetry import traced
 from agent_runtime.server.host import agent_files
 from agent_runtime.server.serve import run, serve

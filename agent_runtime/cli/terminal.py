@@ -18,7 +18,7 @@ from agent_runtime.agent import Agent
 from agent_runtime.blocking import OwnLoop
 from agent_runtime.errors import MyAgentError
 from agent_runtime.events import Event, Finished, Plan, Text, Thought, ToolCalled, ToolResult
-from agent_runtime.observability.logs import LOG_MASK
+from agent_runtime.masking import LOG_MASK
 
 _MARKS = {"pending": "○", "done": "●", "failed": "✗"}
 _UNLIMITED = 1_000_000  # columns: nothing is wrapped or cut, so that it can be copied
