@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # all that an agent consists of is imported when the first on
     from agent_runtime.config import AgentConfig
     from agent_runtime.engine.run_state import Decision
     from agent_runtime.models import Model
-    from agent_runtime.observability.telemetry import Telemetry
+    from agent_runtime.observability import Telemetry
     from agent_runtime.secrets import Credential
     from agent_runtime.sessions.base import Approval, SessionInfo, SessionKey
     from agent_runtime.tools.base import Check, Tool
