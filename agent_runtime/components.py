@@ -20,8 +20,7 @@ from agent_runtime.masking import masked
 from agent_runtime.models import Model, model_for
 from agent_runtime.observability import Telemetry
 from agent_runtime.secrets import Credential, credential_for, periodic_refresh
-from agent_runtime.sessions import SessionStore, store_for
-from agent_runtime.sessions.retention import retention
+from agent_runtime.sessions import SessionStore, retention, store_for
 from agent_runtime.tools import tool_for, toolsets_for
 from agent_runtime.tools.base import Toolbox
 
