@@ -21,9 +21,9 @@ if TYPE_CHECKING:  # all that an agent consists of is imported when the first on
     from agent_runtime.config import AgentConfig
     from agent_runtime.engine.run_state import Decision
     from agent_runtime.models import Model
-    from agent_runtime.observability.telemetry import Telemetry
+    from agent_runtime.observability import Telemetry
     from agent_runtime.secrets import Credential
-    from agent_runtime.sessions.base import Approval, SessionInfo, SessionKey
+    from agent_runtime.sessions import Approval, SessionInfo, SessionKey
     from agent_runtime.tools.base import Check, Tool
 
 
@@ -269,7 +269,7 @@ class Agent:
                     yield event
 
     def _key(self, owner: str, session_id: str) -> SessionKey:
-        from agent_runtime.sessions.base import SessionKey
+        from agent_runtime.sessions import SessionKey
 
         return SessionKey(self.config.name, owner, session_id)
 

@@ -12,7 +12,7 @@ from agent_runtime.engine.history import recalled
 from agent_runtime.engine.run_state import Decision, Paused
 from agent_runtime.errors import UnknownApproval
 from agent_runtime.events import ApprovalRequired, Event, Finished, Message, RunStarted
-from agent_runtime.sessions.base import Approval, SessionKey
+from agent_runtime.sessions import Approval, SessionKey
 
 _WAITING = "This needs a person's approval: {tool} waits for it, and nothing was done yet."
 

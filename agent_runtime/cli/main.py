@@ -65,7 +65,7 @@ def prepare(
         typer.echo(context.get_help(), err=True)
         raise typer.Exit(EXIT_USAGE)
     if context.invoked_subcommand not in {"run", "register"}:
-        from agent_runtime.observability.logs import set_up_logging
+        from agent_runtime.observability import set_up_logging
 
         set_up_logging("warning", "text")
 
@@ -89,7 +89,7 @@ def run(
 ) -> None:
     """Serve an agent or a folder of agents, and register them."""
     from agent_runtime.cli.run import overrides, serve_path
-    from agent_runtime.observability.logs import set_up_logging
+    from agent_runtime.observability import set_up_logging
 
     path = args.agent_file(file, config)
     set_up_logging(log_level, log_format)
@@ -243,7 +243,7 @@ def register(
 ) -> int:
     """Register a service that is not written in Python."""
     from agent_runtime.cli.register import register_service
-    from agent_runtime.observability.logs import set_up_logging
+    from agent_runtime.observability import set_up_logging
 
     set_up_logging(log_level, log_format)
     fields = {

@@ -11,7 +11,7 @@ from typing import Any
 from agent_runtime.agent_file import AgentFile, load
 from agent_runtime.errors import ConfigError, Problem
 from agent_runtime.masking import LOG_MASK
-from agent_runtime.observability.telemetry import traced
+from agent_runtime.observability import process_telemetry
 from agent_runtime.server.host import agent_files
 from agent_runtime.server.serve import run, serve
 from agent_runtime.tls import DISCOVERY_FILES
@@ -28,7 +28,7 @@ def serve_path(
 
     async def serve_files() -> None:
         files = await _load_folder(path, overrides) if shared else [await load(path, overrides=overrides)]
-        with traced(environment, LOG_MASK) as telemetry:
+        with process_telemetry(environment, LOG_MASK) as telemetry:
             await serve(
                 files,
                 shared=shared,
