@@ -82,31 +82,34 @@ class Telemetry:
         """A model whose replies are timed, counted and traced; it is still its owner's to open and close."""
         return _ObservedModel(self, agent, model)
 
-    async def observed(self, agent: str, message: str, events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
-        """Pass a run's events on, and count and trace what they say."""
+    @contextmanager
+    def run(self, agent: str, message: str) -> Generator[Callable[[Event], None]]:
+        """Count and trace a run: the block calls what it gets with every event, and lets errors out."""
         started = time.monotonic()
         run = _RunSpans(self._tracer, agent, message if self._captures_content else None)
         self._active.labels(agent).inc()
         stop_reason = "cancelled"  # unless it ends otherwise
+
+        def observe(event: Event) -> None:
+            nonlocal stop_reason
+            match event:
+                case RunStarted(run_id, session_id):
+                    current_run.set((run_id, session_id))
+                    run.begin(run_id, session_id)
+                case ToolCalled():
+                    run.tool_called(event)
+                case ToolResult(_, name, _, is_error, duration_ms):
+                    outcome = "error" if is_error else "ok"
+                    self._tool_seconds.labels(agent, name, outcome).observe(duration_ms / 1000)
+                    run.tool_returned(event)
+                case Finished():
+                    stop_reason = event.stop_reason
+                    run.finished(event)
+                case _:
+                    pass
+
         try:
-            async with aclosing(events):
-                async for event in events:
-                    match event:
-                        case RunStarted(run_id, session_id):
-                            current_run.set((run_id, session_id))
-                            run.begin(run_id, session_id)
-                        case ToolCalled():
-                            run.tool_called(event)
-                        case ToolResult(_, name, _, is_error, duration_ms):
-                            outcome = "error" if is_error else "ok"
-                            self._tool_seconds.labels(agent, name, outcome).observe(duration_ms / 1000)
-                            run.tool_returned(event)
-                        case Finished():
-                            stop_reason = event.stop_reason
-                            run.finished(event)
-                        case _:
-                            pass
-                    yield event
+            yield observe
         except MyAgentError as error:
             stop_reason = "model_error" if isinstance(error, ModelError) else "error"
             run.failed(error)
