@@ -18,11 +18,11 @@ from agent_runtime.events import Decision, Emit, Event, Message, RunResult
 if TYPE_CHECKING:  # the components of an agent are imported when the first one is opened
     from agent_runtime.agent_file import AgentFile
     from agent_runtime.components import Components
-    from agent_runtime.config.agent import AgentConfig
+    from agent_runtime.config import AgentConfig
     from agent_runtime.conversation import Conversation
     from agent_runtime.models import Model
     from agent_runtime.observability.telemetry import Telemetry
-    from agent_runtime.secrets.credential import Credential
+    from agent_runtime.secrets import Credential
     from agent_runtime.sessions.base import Approval, SessionInfo
     from agent_runtime.tools.base import Check, Tool
 

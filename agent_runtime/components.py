@@ -11,14 +11,13 @@ from typing import Literal
 
 from agent_runtime import budget
 from agent_runtime.agent_file import AgentFile
-from agent_runtime.config.agent import AgentConfig, AgentType
+from agent_runtime.config import AgentConfig, AgentType
 from agent_runtime.engine import DIALECTS, Engine, StructuredOutput, read_schema
 from agent_runtime.errors import StartError
 from agent_runtime.masking import masked
 from agent_runtime.models import Model, model_for
 from agent_runtime.observability.telemetry import Telemetry
-from agent_runtime.secrets.credential import Credential
-from agent_runtime.secrets.resolver import key_of, refreshing
+from agent_runtime.secrets import Credential, credential_for, periodic_refresh
 from agent_runtime.sessions import SessionStore, store_for
 from agent_runtime.sessions.retention import retention
 from agent_runtime.tools import tool_for, toolsets_for
@@ -78,10 +77,10 @@ async def open_components(
     """
     config = file.config
     if telemetry:
-        file.book.counted = partial(telemetry.secrets_fetched_again, config.name)
-    await stack.enter_async_context(refreshing(file.book, config.secrets.refresh_seconds))
+        file.resolver.on_refresh = partial(telemetry.secrets_fetched_again, config.name)
+    await stack.enter_async_context(periodic_refresh(file.resolver, config.secrets.refresh_seconds))
     _log.info("%s: opening the model", config.name)
-    model = await stack.enter_async_context(given_model or model_for(config.model, file.book))
+    model = await stack.enter_async_context(given_model or model_for(config.model, file.resolver))
     toolbox = await _open_tools(file, stack)
     return Components(
         file,
@@ -90,18 +89,18 @@ async def open_components(
         toolbox,
         await _open_store(file, stack),
         remembers_sessions(config),
-        file.book.credential(("server", "api_keys"), [key.get_secret_value() for key in config.server.api_keys]),
-        key_of(file.book, ("discovery", "token"), config.discovery.token),
+        file.resolver.credential(("server", "api_keys"), [key.get_secret_value() for key in config.server.api_keys]),
+        credential_for(file.resolver, ("discovery", "token"), config.discovery.token),
         telemetry,
     )
 
 
 async def _open_tools(file: AgentFile, stack: AsyncExitStack) -> Toolbox:
     tools = [
-        await stack.enter_async_context(tool_for(entry, file.folder, file.config, book=file.book, index=index))
+        await stack.enter_async_context(tool_for(entry, file.folder, file.config, resolver=file.resolver, index=index))
         for index, entry in enumerate(file.config.tools)
     ]
-    toolsets = toolsets_for(file.config, file.folder, file.book)
+    toolsets = toolsets_for(file.config, file.folder, file.resolver)
     return Toolbox(tools, [await stack.enter_async_context(toolset) for toolset in toolsets])
 
 
@@ -110,7 +109,7 @@ async def _open_store(file: AgentFile, stack: AsyncExitStack) -> SessionStore | 
         return None
     session = file.config.session
     url = session.store.get_secret_value()
-    login = file.book.credential(("session", "store"), url)
+    login = file.resolver.credential(("session", "store"), url)
     store = await stack.enter_async_context(store_for(url, file.folder, login=login))
     await stack.enter_async_context(retention(store, file.config.name, session.ttl_days))
     return store

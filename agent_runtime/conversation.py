@@ -114,7 +114,7 @@ class Conversation:
         if self.components.telemetry is None:
             yield emit
             return
-        with self.components.telemetry.run(self.key.agent, message) as observe:
+        with self.components.telemetry.run(self.key.agent, message, self.components.toolbox.now()) as observe:
 
             async def observed(event: Event) -> None:
                 observe(event)

@@ -101,7 +101,7 @@ async def hold(config: Path, suite: Path, tape: Literal["record", "replay"] | No
     recording = suite.with_suffix(".jsonl")
     model: Model | None = None
     if tape == "record":
-        model = RecordingModel(model_for(file.config.model, file.book), recording)
+        model = RecordingModel(model_for(file.config.model, file.resolver), recording)
     elif tape == "replay":
         model = RecordedModel(recording)
     outcomes: list[Outcome] = []

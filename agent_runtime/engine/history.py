@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
-from agent_runtime.config.agent import SessionConfig
+from agent_runtime.config import SessionConfig
 from agent_runtime.engine.untrusted import RULE, marked, new_mark
 from agent_runtime.errors import ModelError
 from agent_runtime.events import Message

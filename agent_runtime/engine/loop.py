@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from agent_runtime import budget
-from agent_runtime.config.agent import LimitsConfig
+from agent_runtime.config import LimitsConfig
 from agent_runtime.engine import planning, untrusted
 from agent_runtime.engine.formats import Answer, Dialect, Malformed, Parser, Prompt, ToolCalls
 from agent_runtime.engine.run_state import Checkpoint, RunState
