@@ -21,9 +21,9 @@ if TYPE_CHECKING:  # the components of an agent are imported when the first one 
     from agent_runtime.config import AgentConfig
     from agent_runtime.conversation import Conversation
     from agent_runtime.models import Model
-    from agent_runtime.observability.telemetry import Telemetry
+    from agent_runtime.observability import Telemetry
     from agent_runtime.secrets import Credential
-    from agent_runtime.sessions.base import Approval, SessionInfo
+    from agent_runtime.sessions import Approval, SessionInfo
     from agent_runtime.tools.base import Check, Tool
 
 
@@ -244,7 +244,7 @@ class Agent:
 
     async def _conversation(self, owner: str, session_id: str | None) -> Conversation:
         from agent_runtime.conversation import Conversation, checked_session_id
-        from agent_runtime.sessions.base import SessionKey
+        from agent_runtime.sessions import SessionKey
 
         session_id = checked_session_id(session_id)
         await self._open()

@@ -16,10 +16,9 @@ from agent_runtime.engine import DIALECTS, Engine, StructuredOutput, read_schema
 from agent_runtime.errors import StartError
 from agent_runtime.masking import masked
 from agent_runtime.models import Model, model_for
-from agent_runtime.observability.telemetry import Telemetry
+from agent_runtime.observability import Telemetry
 from agent_runtime.secrets import Credential, credential_for, periodic_refresh
-from agent_runtime.sessions import SessionStore, store_for
-from agent_runtime.sessions.retention import retention
+from agent_runtime.sessions import SessionStore, retention, store_for
 from agent_runtime.tools import tool_for, toolsets_for
 from agent_runtime.tools.base import Toolbox
 
@@ -77,7 +76,7 @@ async def open_components(
     """
     config = file.config
     if telemetry:
-        file.resolver.on_refresh = partial(telemetry.secrets_fetched_again, config.name)
+        file.resolver.on_refresh = partial(telemetry.secrets_refreshed, config.name)
     await stack.enter_async_context(periodic_refresh(file.resolver, config.secrets.refresh_seconds))
     _log.info("%s: opening the model", config.name)
     model = await stack.enter_async_context(given_model or model_for(config.model, file.resolver))

@@ -12,7 +12,7 @@ from agent_runtime.components import Components
 from agent_runtime.engine import Checkpoint, RunState, recall
 from agent_runtime.errors import CallerError, UnknownApproval
 from agent_runtime.events import ApprovalRequired, Decision, Emit, Event, Finished, Message, RunResult, RunStarted
-from agent_runtime.sessions.base import Approval, SessionKey, SessionStore
+from agent_runtime.sessions import Approval, SessionKey, SessionStore
 
 MAX_MESSAGE_CHARACTERS = 200_000
 _WAITING = "This needs a person's approval: {tool} waits for it, and nothing was done yet."
