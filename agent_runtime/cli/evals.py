@@ -25,7 +25,7 @@ from agent_runtime.agent import Agent
 from agent_runtime.agent_file import load
 from agent_runtime.cli import EXIT_FAILED
 from agent_runtime.cli.terminal import console, status_mark
-from agent_runtime.engine.untrusted import unfenced
+from agent_runtime.engine import unmarked
 from agent_runtime.errors import ConfigError, ModelError, MyAgentError, Problem, StartError
 from agent_runtime.events import Message, ModelChunk, RunResult, ToolCall, ToolSpec, ToolUse, Usage
 from agent_runtime.models import Model, model_for
@@ -259,7 +259,7 @@ class RecordedModel:
 def _fingerprint(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> str:
     """Identifies a request; without the ids of calls, which differ each time."""
     contents = [
-        [message.role, unfenced(message.content), [[call.name, call.arguments] for call in message.tool_calls]]
+        [message.role, unmarked(message.content), [[call.name, call.arguments] for call in message.tool_calls]]
         for message in messages
     ]
     text = json.dumps([contents, [[tool.name, tool.description, tool.parameters] for tool in tools]], sort_keys=True)

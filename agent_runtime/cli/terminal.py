@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text as Styled
 
 from agent_runtime.agent import Agent
-from agent_runtime.blocking import OwnLoop
+from agent_runtime.bridge import BlockingPortal
 from agent_runtime.errors import MyAgentError
 from agent_runtime.events import Event, Finished, Plan, Text, Thought, ToolCalled, ToolResult
 from agent_runtime.masking import LOG_MASK
@@ -58,22 +58,22 @@ def status_mark(is_ok: bool) -> Styled:
 def converse(config: Path, message: str | None, session: str) -> None:
     """Answer one message, or every line that is typed. Raises as `Agent` does."""
     agent = Agent(config)
-    loop = OwnLoop()
+    portal = BlockingPortal()
     try:
-        loop.run(agent.__aenter__())
+        portal.call(agent.__aenter__)
         if message:
-            loop.run(_show_answer(agent, message, session))
+            portal.call(_show_answer, agent, message, session)
             return
         greeting = f"{agent.config.name} answers with {agent.model_label}; an empty line or Ctrl-D ends."
         console(sys.stdout).print(greeting, style="dim")
         while line := _read_line():
             try:
-                loop.run(_show_answer(agent, line, session))
+                portal.call(_show_answer, agent, line, session)
             except MyAgentError as error:
                 print(LOG_MASK(f"myagent: {error}"), file=sys.stderr)
     finally:
-        loop.run(agent.aclose())
-        loop.close()
+        portal.call(agent.aclose)
+        portal.close()
 
 
 def _read_line() -> str:
