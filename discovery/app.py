@@ -91,12 +91,16 @@ def create_app(
     )
     app.state.watch = watch
     add_error_table(app)
+    _include_routers(app, settings)
+    describe = app.openapi
+    app.openapi = lambda: description.describe(describe())
+    return app
+
+
+def _include_routers(app: FastAPI, settings: Settings) -> None:
     for face in (api, events, *([mcp_api] if mcp_api.is_installed() else []), metrics, description, portal):
         app.include_router(face.router)
     if settings.ard:
         from discovery.ard import router
 
         app.include_router(router)
-    describe = app.openapi
-    app.openapi = lambda: description.describe(describe())
-    return app

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from agent_runtime.config.agent import ModelConfig, ModelEndpoint
+from agent_runtime.config import ModelConfig, ModelEndpoint
 from agent_runtime.models.base import Model
-from agent_runtime.secrets.resolver import SecretBook, key_of
+from agent_runtime.secrets import SecretResolver, credential_for
 
 __all__ = ["Model", "model_for", "preload"]
 
 
-def model_for(config: ModelConfig, book: SecretBook | None = None) -> Model:
+def model_for(config: ModelConfig, resolver: SecretResolver | None = None) -> Model:
     """The model that the file names, not yet opened; with its fallbacks, if it has some.
 
     With the file's secrets at hand, a key that is refused is fetched again.
     """
     if not config.fallback:
-        return _one(config, book)
+        return _one(config, resolver)
     from agent_runtime.models.fallback import FallbackModel
 
-    others = [_one(other, book, "fallback", index) for index, other in enumerate(config.fallback)]
-    return FallbackModel([_one(config, book), *others])
+    others = [_one(other, resolver, "fallback", index) for index, other in enumerate(config.fallback)]
+    return FallbackModel([_one(config, resolver), *others])
 
 
 def preload(configs: Iterable[ModelConfig]) -> None:
@@ -32,12 +32,12 @@ def preload(configs: Iterable[ModelConfig]) -> None:
         http_library()
 
 
-def _one(config: ModelEndpoint, book: SecretBook | None, *place: str | int) -> Model:
+def _one(config: ModelEndpoint, resolver: SecretResolver | None, *place: str | int) -> Model:
     if config.provider == "local":
         from agent_runtime.models.local import BUILT_IN, LocalModel
 
         return LocalModel(config.name or BUILT_IN, parameters=config.parameters, timeout_seconds=config.timeout_seconds)
-    key = key_of(book, ("model", *place, "api_key"), config.api_key)
+    key = credential_for(resolver, ("model", *place, "api_key"), config.api_key)
     if config.provider == "azure_openai":
         from agent_runtime.models.azure_deployment import AzureDeployment
 

@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
 
-from agent_runtime.config.agent import ModelEndpoint
+from agent_runtime.config import ModelEndpoint
 from agent_runtime.errors import ModelError, StartError
 from agent_runtime.models.openai_compatible import OpenAICompatible
-from agent_runtime.secrets.credential import Credential
+from agent_runtime.secrets import Credential
 
 _SCOPE = "https://cognitiveservices.azure.com/.default"
 

@@ -8,11 +8,11 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
-from agent_runtime.config.agent import ModelEndpoint
+from agent_runtime.config import ModelEndpoint
 from agent_runtime.events import Message, ModelChunk, ToolSpec
 from agent_runtime.models.openai_faults import ProviderFault, Refused, translated
 from agent_runtime.models.openai_wire import Interrupted, StreamedReply, wire_message, wire_schema, wire_tools
-from agent_runtime.secrets.credential import Credential
+from agent_runtime.secrets import Credential
 
 _NO_KEY = "none"  # Ollama and its kind need no key, but some expect the header
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from agent_runtime.config.agent import ModelEndpoint
+from agent_runtime.config import ModelEndpoint
 from agent_runtime.errors import ModelError
 from agent_runtime.masking import masked
 from agent_runtime.models.openai_wire import Interrupted

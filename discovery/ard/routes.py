@@ -44,8 +44,8 @@ class _ArdRoute(Scoped):
             except REFUSALS as error:
                 problem = answer_to(request, error)
             body = json.loads(bytes(problem.body))
-            code = ERROR_CODES.get(problem.status_code, body["code"].upper())
-            content = json.dumps(body | {"errorCode": code, "message": body["detail"]})
+            error_code = ERROR_CODES.get(problem.status_code) or str(body["code"]).upper()
+            content = json.dumps(body | {"errorCode": error_code, "message": body["detail"]})
             headers = {name: value for name, value in problem.headers.items() if not name.startswith("content-")}
             return Response(content, problem.status_code, headers, MEDIA_TYPE)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent_runtime import Agent, ModelError
-from agent_runtime.config.agent import ModelConfig
+from agent_runtime.config import ModelConfig
 from agent_runtime.errors import ModelFault
 from agent_runtime.events import Message, ModelChunk
 from agent_runtime.models import model_for

@@ -12,7 +12,7 @@ import pytest
 from fastapi.responses import Response
 
 from agent_runtime import ModelError, Usage
-from agent_runtime.config.agent import ModelConfig
+from agent_runtime.config import ModelConfig
 from agent_runtime.events import Message, ModelChunk, ToolCall, ToolSpec
 from agent_runtime.models import model_for
 from tests.openai_server import (
