@@ -58,15 +58,17 @@ class IssuerAway(MyAgentError):
     """The issuer's keys cannot be had, so nothing can be said of anybody's token; it may pass by itself."""
 
 
-ModelFault = Literal["unreachable", "refused", "rate_limited", "quota", "context_overflow", "failed"]
+ModelFault = Literal[
+    "unreachable", "auth", "not_found", "invalid_request", "rate_limited", "quota", "context_overflow", "failed"
+]
 
 
 class ModelError(MyAgentError):
     """The model gave no usable reply.
 
-    `fault` tells whose turn it is: `unreachable`, `rate_limited` and `failed` may pass by themselves; `refused` (a
-    key or a model name that is not accepted) and `quota` need the operator; `context_overflow` needs a shorter
-    conversation.
+    `fault` says who must act: nobody for `unreachable`, `rate_limited` and `failed`, which may pass; the operator for
+    `auth` (the key), `not_found` (the model or the endpoint), `invalid_request` (the parameters) and `quota`; the
+    caller for `context_overflow`, which needs a shorter conversation.
     """
 
     def __init__(self, message: str, *, fault: ModelFault = "failed") -> None:

@@ -53,7 +53,7 @@ async def test_metrics_count_runs_tools_tokens_and_failures_of_the_model(tmp_pat
     assert 'myagent_tokens_total{agent="helper",model="openai/test-model",type="input"} 30.0' in lines
     assert 'myagent_tokens_total{agent="helper",model="openai/test-model",type="output"} 9.0' in lines
     assert 'myagent_tool_duration_seconds_count{agent="helper",outcome="ok",tool="add"} 1.0' in lines
-    refused = 'myagent_model_duration_seconds_count{agent="helper",model="openai/test-model",outcome="refused"} 1.0'
+    refused = 'myagent_model_duration_seconds_count{agent="helper",model="openai/test-model",outcome="auth"} 1.0'
     assert refused in lines
     assert 'myagent_runs_active{agent="helper"} 0.0' in lines
 
