@@ -18,11 +18,11 @@ from agent_runtime.events import Event, Finished, Message, RunResult, RunStarted
 if TYPE_CHECKING:  # all that an agent consists of is imported when the first one is opened
     from agent_runtime.agent_file import AgentFile
     from agent_runtime.components import Rooms
-    from agent_runtime.config.agent import AgentConfig
+    from agent_runtime.config import AgentConfig
     from agent_runtime.engine.run_state import Decision
     from agent_runtime.models import Model
     from agent_runtime.observability.telemetry import Telemetry
-    from agent_runtime.secrets.credential import Credential
+    from agent_runtime.secrets import Credential
     from agent_runtime.sessions.base import Approval, SessionInfo, SessionKey
     from agent_runtime.tools.base import Check, Tool
 

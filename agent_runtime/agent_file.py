@@ -14,14 +14,22 @@ from typing import Any, cast, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from agent_runtime.config.agent import AgentConfig, ContextToolConfig, FunctionToolConfig, RemoteAgentToolConfig
-from agent_runtime.config.document import Location, dotted, read
-from agent_runtime.config.messages import complaint
-from agent_runtime.config.section import confidential
+from agent_runtime.config import (
+    AgentConfig,
+    ContextToolConfig,
+    FunctionToolConfig,
+    Location,
+    RemoteAgentToolConfig,
+    dotted,
+    error_message,
+    line_of,
+    read_document,
+    secret_values,
+)
 from agent_runtime.engine.structured_output import read_schema
 from agent_runtime.errors import ConfigError, Problem
 from agent_runtime.masking import masked
-from agent_runtime.secrets.resolver import SecretBook
+from agent_runtime.secrets import SecretResolver
 from agent_runtime.tools.functions import import_function
 
 
@@ -31,13 +39,13 @@ class AgentFile:
 
     path: Path
     config: AgentConfig = field(repr=False)
-    book: SecretBook = field(repr=False)
+    resolver: SecretResolver = field(repr=False)
     origins: Mapping[Location, str] = field(default_factory=dict[Location, str])
 
     @property
     def secrets(self) -> frozenset[str]:
         """What must never surface: all that came from the secret source, and the file's keys and passwords."""
-        return self.book.values
+        return self.resolver.values
 
     @property
     def folder(self) -> Path:
@@ -61,16 +69,17 @@ async def load(
     """
     path = Path(path)
     environment = os.environ if environment is None else environment  # noqa: TID251 - the resolver's own default
-    tree, lines = await asyncio.to_thread(read, path)
+    tree, lines = await asyncio.to_thread(read_document, path)
     for section, values in (overrides or {}).items():
         known: Any = tree.get(section)
         tree[section] = {**(cast("dict[str, Any]", known) if isinstance(known, dict) else {}), **values}
-    book = SecretBook(tree, environment)
-    resolution = await book.opened()
+    resolver = SecretResolver(tree, environment)
+    resolution = await resolver.resolve()
     problems = [
-        Problem(problem.message, dotted(problem.path), line_of(problem.path, lines)) for problem in resolution.problems
+        Problem(problem.message, dotted(problem.location), line_of(problem.location, lines))
+        for problem in resolution.problems
     ]
-    unfilled = {problem.path for problem in resolution.problems}
+    unfilled = {problem.location for problem in resolution.problems}
     config: AgentConfig | None = None
     try:
         config = AgentConfig.model_validate(resolution.tree)
@@ -79,9 +88,11 @@ async def load(
     problems += await asyncio.to_thread(_tool_problems, resolution.tree, path.parent, unfilled, lines)
     problems += await asyncio.to_thread(_answer_problems, resolution.tree, path.parent, unfilled, lines)
     if problems or config is None:
-        raise ConfigError(str(path), [replace(found, message=masked(found.message, book.values)) for found in problems])
-    book.hide(confidential(config))
-    return AgentFile(path, config, book, resolution.origins)
+        raise ConfigError(
+            str(path), [replace(found, message=masked(found.message, resolver.values)) for found in problems]
+        )
+    resolver.mask(secret_values(config))
+    return AgentFile(path, config, resolver, resolution.origins)
 
 
 # --- problems, in the words of the file ----------------------------------------------------------------------------
@@ -114,7 +125,7 @@ def _sentence(details: ErrorDetails, location: Location) -> str:
         where = details["loc"] if details["loc"][-1] == _KEY else location
         known = _PATTERNS.get(where[-2:]) or _PATTERNS.get(where[-1:])
         return known or (_REFERENCE if location[0] == "tools" else message)
-    return complaint(kind, message, details.get("ctx", {}))
+    return error_message(kind, message, details.get("ctx", {}))
 
 
 _KEY = "[key]"  # what pydantic adds where the key of a map is at fault, not its value
@@ -175,10 +186,3 @@ def _answer_problems(tree: Any, folder: Path, unfilled: set[Location], lines: di
     except ValueError as error:
         return [Problem(str(error), "output_schema", line_of(("output_schema",), lines))]
     return []
-
-
-def line_of(location: Location, lines: Mapping[Location, int]) -> int | None:
-    """The line of a place, or of the nearest one around it that has a line."""
-    while location and location not in lines:
-        location = location[:-1]
-    return lines.get(location)

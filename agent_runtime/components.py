@@ -11,7 +11,7 @@ from typing import Literal
 
 from agent_runtime import budget as allowance
 from agent_runtime.agent_file import AgentFile
-from agent_runtime.config.agent import AgentConfig, AgentType
+from agent_runtime.config import AgentConfig, AgentType
 from agent_runtime.engine.formats import DIALECTS
 from agent_runtime.engine.loop import Engine
 from agent_runtime.engine.structured_output import AnswerSchema, read_schema
@@ -19,8 +19,7 @@ from agent_runtime.errors import StartError
 from agent_runtime.masking import masked
 from agent_runtime.models import Model, model_for
 from agent_runtime.observability.telemetry import Telemetry
-from agent_runtime.secrets.credential import Credential
-from agent_runtime.secrets.resolver import key_of, refreshing
+from agent_runtime.secrets import Credential, credential_for, periodic_refresh
 from agent_runtime.sessions import SessionStore, store_for
 from agent_runtime.sessions.retention import retention
 from agent_runtime.tools import tool_for, toolsets_for
@@ -81,22 +80,22 @@ async def open_rooms(
     """
     config = file.config
     if telemetry:
-        file.book.counted = partial(telemetry.secrets_fetched_again, config.name)
-    await stack.enter_async_context(refreshing(file.book, config.secrets.refresh_seconds))
+        file.resolver.on_refresh = partial(telemetry.secrets_fetched_again, config.name)
+    await stack.enter_async_context(periodic_refresh(file.resolver, config.secrets.refresh_seconds))
     _log.info("%s: opening the model", config.name)
-    model = await stack.enter_async_context(given_model or model_for(config.model, file.book))
+    model = await stack.enter_async_context(given_model or model_for(config.model, file.resolver))
     tools = [
-        await stack.enter_async_context(tool_for(entry, file.folder, config, book=file.book, index=index))
+        await stack.enter_async_context(tool_for(entry, file.folder, config, resolver=file.resolver, index=index))
         for index, entry in enumerate(config.tools)
     ]
-    toolsets = toolsets_for(config, file.folder, file.book)
+    toolsets = toolsets_for(config, file.folder, file.resolver)
     toolbox = Toolbox(tools, [await stack.enter_async_context(toolset) for toolset in toolsets])
     preset, chosen = PRESETS[config.agent_type], config.reasoning
     remembers = remembers_sessions(config)
     store: SessionStore | None = None
     if needs_store(config):
         url = config.session.store.get_secret_value()
-        login = file.book.credential(("session", "store"), url)
+        login = file.resolver.credential(("session", "store"), url)
         store = await stack.enter_async_context(store_for(url, file.folder, login=login))
         await stack.enter_async_context(retention(store, config.name, config.session.ttl_days))
     # The local model's calls are decoded under a grammar: asked for in text, it would make none.
@@ -113,8 +112,8 @@ async def open_rooms(
         fences=not is_local,  # it takes its calls from the words of the question, and would repeat the marks
     )
     keys = [key.get_secret_value() for key in config.server.api_keys]
-    callers = file.book.credential(("server", "api_keys"), keys)
-    token = key_of(file.book, ("discovery", "token"), config.discovery.token)
+    callers = file.resolver.credential(("server", "api_keys"), keys)
+    token = credential_for(file.resolver, ("discovery", "token"), config.discovery.token)
     return Rooms(file, model, engine, toolbox, store, remembers, _answer_schema(file), callers, token)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from agent_runtime.agent_file import AgentFile, load
 from agent_runtime.components import needs_store
-from agent_runtime.config.document import dotted
+from agent_runtime.config import dotted
 from agent_runtime.errors import ConfigError, MyAgentError, StartError
 from agent_runtime.events import Message
 from agent_runtime.models import Model, model_for
@@ -50,7 +50,7 @@ async def examine(path: Path) -> list[Finding]:
     findings += [Finding(dotted(place), True, f"from {origin}") for place, origin in file.origins.items()]
     findings.append(await _model(file))
     for index, entry in enumerate(config.tools):
-        made = partial(tool_for, entry, file.folder, config, book=file.book, index=index)
+        made = partial(tool_for, entry, file.folder, config, resolver=file.resolver, index=index)
         findings.append(await _opened(f"tools[{index}]", made, _tool_detail))
     if needs_store(config):
         store = config.session.store.get_secret_value()
@@ -70,7 +70,7 @@ async def _model(file: AgentFile) -> Finding:
         return f"{model.label} answers with nothing"
 
     try:
-        async with model_for(file.config.model, file.book) as model:
+        async with model_for(file.config.model, file.resolver) as model:
             return Finding("model", True, await greeting(model))
     except MyAgentError as error:
         return Finding("model", False, str(error))

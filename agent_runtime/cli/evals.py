@@ -26,8 +26,7 @@ from agent_runtime.agent_file import load
 from agent_runtime.engine.untrusted import unfenced
 from agent_runtime.errors import ConfigError, ModelError, MyAgentError, Problem, StartError
 from agent_runtime.events import Message, ModelChunk, RunResult, ToolCall, ToolSpec, ToolUse, Usage
-from agent_runtime.models import Model, model_for
-from agent_runtime.models.base import ModelAround
+from agent_runtime.models import Model, ModelWrapper, model_for
 
 _NO_SUITE = "no such file; it lists conversations, such as `- {name: small talk, turns: [{say: hello, calls: []}]}`"
 
@@ -101,7 +100,7 @@ async def hold(config: Path, suite: Path, tape: Literal["record", "replay"] | No
     recording = suite.with_suffix(".jsonl")
     model: Model | None = None
     if tape == "record":
-        model = RecordingModel(model_for(file.config.model, file.book), recording)
+        model = RecordingModel(model_for(file.config.model, file.resolver), recording)
     elif tape == "replay":
         model = RecordedModel(recording)
     outcomes: list[Outcome] = []
@@ -173,7 +172,7 @@ def junit(agent: str, outcomes: Sequence[Outcome]) -> str:
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
 
 
-class RecordingModel(ModelAround):
+class RecordingModel(ModelWrapper):
     """Passes questions on to a model and writes its replies to a file, one JSON line each."""
 
     def __init__(self, model: Model, file: Path) -> None:

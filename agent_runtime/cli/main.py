@@ -14,8 +14,7 @@ from typing import Any, NoReturn
 
 from agent_runtime.agent_file import AgentFile, load
 from agent_runtime.cli.arguments import FILTERS, TLS, make_parser
-from agent_runtime.config.agent import AgentConfig
-from agent_runtime.config.document import dotted
+from agent_runtime.config import AgentConfig, dotted
 from agent_runtime.errors import ConfigError, MyAgentError, Problem
 from agent_runtime.observability.logs import LOG_MASK, set_up_logging
 from agent_runtime.tls import DISCOVERY_FILES
@@ -168,7 +167,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _iam_policy(arguments: argparse.Namespace) -> int:
-    from agent_runtime.secrets.iam_policy import policy_for
+    from agent_runtime.secrets import policy_for
 
     config = arguments.config
     files = [config]

@@ -21,11 +21,17 @@ from typing import Any, cast
 import httpx
 from pydantic import ValidationError
 
-from agent_runtime.agent_file import line_of
 from agent_runtime.cli.child_process import run_child
-from agent_runtime.config import placeholders
-from agent_runtime.config.document import Location, dotted, read
-from agent_runtime.config.section import is_address
+from agent_runtime.config import (
+    Fetched,
+    Location,
+    SecretNotAvailable,
+    dotted,
+    is_http_url,
+    line_of,
+    read_document,
+    resolve,
+)
 from agent_runtime.errors import ConfigError, Problem, StartError
 from discovery.client.client import DiscoveryClient, DiscoveryError, registered
 from discovery.contract.models import Check, Registration
@@ -81,7 +87,7 @@ async def read_entry(
     problems = [
         Problem(f"must be an http:// or https:// address, not {address!r}", flag)
         for flag, address in (("--discovery-url", url), ("--health", health))
-        if address is not None and not is_address(address)
+        if address is not None and not is_http_url(address)
     ]
     if heartbeat_seconds is not None and not 0 < heartbeat_seconds <= 86_400:
         problems.append(Problem("must be more than 0 and at most 86400", "--heartbeat-seconds"))
@@ -192,9 +198,9 @@ async def _read_registration(
 ) -> Registration:
     """The registration; raises `ConfigError` for `problems` that are known already, too."""
     tree, lines = await asyncio.to_thread(_read_file, file) if file is not None else ({}, {})
-    filled = await placeholders.resolve(tree, environment=environment, fetch=_no_secret)
-    unfilled = {problem.path for problem in filled.problems}
-    of_file = [Problem(one.message, dotted(one.path), line_of(one.path, lines)) for one in filled.problems]
+    filled = await resolve(tree, environment=environment, fetch=_no_secret)
+    unfilled = {problem.location for problem in filled.problems}
+    of_file = [Problem(one.message, dotted(one.location), line_of(one.location, lines)) for one in filled.problems]
     of_file += [Problem(_unknown(key), key, line_of((key,), lines)) for key in tree if key not in FIELDS]
     fields = {"agent_type": NO_TYPE, "version": NO_VERSION, "tools": []} | filled.tree | flags
     registration: Registration | None = None
@@ -219,7 +225,7 @@ async def _read_registration(
 
 def _read_file(file: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     if file.suffix != ".json":
-        return read(file)
+        return read_document(file)
     try:
         tree = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -233,8 +239,8 @@ def _read_file(file: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     return cast("dict[str, Any]", tree), {}
 
 
-async def _no_secret(_: Sequence[str]) -> placeholders.Fetched:
-    raise placeholders.SecretNotAvailable("a registration is for everybody to read, so it holds no secret")
+async def _no_secret(_: Sequence[str]) -> Fetched:
+    raise SecretNotAvailable("a registration is for everybody to read_document, so it holds no secret")
 
 
 def _unknown(key: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from agent_runtime.config.agent import AgentConfig
+from agent_runtime.config import AgentConfig
 from agent_runtime.errors import StartError
 
 _FILE = """\

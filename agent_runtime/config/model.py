@@ -7,7 +7,7 @@ from typing import Any, Literal, cast
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-from agent_runtime.config.section import Section, is_address
+from agent_runtime.config.section import Section, is_http_url
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110: a token
 _CLIENT_HEADERS = frozenset(
@@ -72,7 +72,7 @@ class ModelEndpoint(Section):
     @field_validator("endpoint")
     @classmethod
     def _is_an_address(cls, endpoint: str | None, known: ValidationInfo) -> str | None:
-        if endpoint and not is_address(endpoint):
+        if endpoint and not is_http_url(endpoint):
             raise ValueError("must be an http:// or https:// address, such as http://127.0.0.1:11434/v1")
         if not endpoint and known.data.get("provider") == "azure_openai":
             raise ValueError("is required for the provider azure_openai: the address of the resource")

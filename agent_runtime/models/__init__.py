@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from agent_runtime.config.agent import ModelConfig, ModelEndpoint
-from agent_runtime.models.base import Model
-from agent_runtime.secrets.credential import Credential
-from agent_runtime.secrets.resolver import SecretBook, key_of
+from agent_runtime.config import ModelConfig, ModelEndpoint
+from agent_runtime.models.base import FallbackModel, Model, ModelWrapper
+from agent_runtime.secrets import Credential, SecretResolver, credential_for
 
-__all__ = ["Model", "model_for", "preload"]
+__all__ = ["FallbackModel", "Model", "ModelWrapper", "model_for", "preload"]
 
 
-def model_for(config: ModelConfig, book: SecretBook | None = None) -> Model:
+def model_for(config: ModelConfig, resolver: SecretResolver | None = None) -> Model:
     """The model that the file names with its fallbacks, not yet opened.
 
-    With the file's secrets given, a refused key is fetched again.
+    With a resolver, a secret that the provider refuses is fetched again.
     """
+    model = _endpoint_model(config, resolver)
     if not config.fallback:
-        return _one(config, book)
-    from agent_runtime.models.base import FallbackModel
-
-    others = [_one(other, book, "fallback", index) for index, other in enumerate(config.fallback)]
-    return FallbackModel([_one(config, book), *others])
+        return model
+    others = [_endpoint_model(other, resolver, "fallback", index) for index, other in enumerate(config.fallback)]
+    return FallbackModel([model, *others])
 
 
 def preload(configs: Iterable[ModelConfig]) -> None:
@@ -33,15 +31,14 @@ def preload(configs: Iterable[ModelConfig]) -> None:
         load_client()
 
 
-def _one(config: ModelEndpoint, book: SecretBook | None, *place: str | int) -> Model:
+def _endpoint_model(config: ModelEndpoint, resolver: SecretResolver | None, *location: str | int) -> Model:
     if config.provider == "local":
         from agent_runtime.models.local import BUILT_IN, LocalModel
 
         return LocalModel(config.name or BUILT_IN, parameters=config.parameters, timeout_seconds=config.timeout_seconds)
     from agent_runtime.models.openai import OpenAIModel
 
-    key = key_of(book, ("model", *place, "api_key"), config.api_key)
+    key = credential_for(resolver, ("model", *location, "api_key"), config.api_key)
     headers = {name: value.get_secret_value() for name, value in config.headers.items()}
-    return OpenAIModel(
-        config, key, book.credential(("model", *place, "headers"), headers) if book else Credential(headers)
-    )
+    followed = resolver.credential(("model", *location, "headers"), headers) if resolver else Credential(headers)
+    return OpenAIModel(config, key, followed)

@@ -58,7 +58,7 @@ class Model(Protocol):
         ...
 
 
-class ModelAround:
+class ModelWrapper:
     """A wrapper that opens and closes the model it wraps; a subclass has the `stream`."""
 
     def __init__(self, model: Model) -> None:

@@ -12,10 +12,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
-from agent_runtime.config.agent import ModelEndpoint
+from agent_runtime.config import ModelEndpoint
 from agent_runtime.errors import ModelError, StartError
 from agent_runtime.events import Message, ModelChunk, ToolCall, ToolSpec, Usage
-from agent_runtime.secrets.credential import Credential
+from agent_runtime.secrets import Credential
 
 if TYPE_CHECKING:
     from agent_runtime.models.openai_client import CompletionsClient
@@ -26,9 +26,7 @@ _ENTRA_SCOPE = "https://cognitiveservices.azure.com/.default"
 class OpenAIModel:
     """One model of one endpoint. An Azure deployment without a key signs in with Entra ID."""
 
-    def __init__(
-        self, config: ModelEndpoint, key: Credential[str | None], headers: Credential[Mapping[str, str]]
-    ) -> None:
+    def __init__(self, config: ModelEndpoint, key: Credential[str | None], headers: Credential[dict[str, str]]) -> None:
         self._config = config
         self._key = key
         self._headers = headers

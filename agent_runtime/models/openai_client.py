@@ -31,11 +31,11 @@ from openai import (
     OpenAIError,
 )
 
-from agent_runtime.config.agent import ModelEndpoint
+from agent_runtime.config import ModelEndpoint
 from agent_runtime.errors import ModelError
 from agent_runtime.models.openai import InvalidReply
 from agent_runtime.models.openai_errors import is_out_of_quota, model_error
-from agent_runtime.secrets.credential import Credential
+from agent_runtime.secrets import Credential
 
 OPENAI = "https://api.openai.com/v1"
 NO_KEY = "none"  # Ollama and others need no key, but some expect the header
@@ -72,7 +72,7 @@ class CompletionsClient:
         config: ModelEndpoint,
         name: str,
         key: Credential[str | None],
-        headers: Credential[Mapping[str, str]],
+        headers: Credential[dict[str, str]],
         entra_token: Callable[[], Awaitable[str]] | None,
     ) -> None:
         self._config = config
@@ -149,15 +149,11 @@ class CompletionsClient:
     def model_error(self, error: Exception, body: Mapping[str, Any], stream: CompletionStream | None) -> ModelError:
         """Translate one of `failures`, and log it with the provider's request id."""
         response = error.response if isinstance(error, APIStatusError) else stream.response if stream else None
-        failure = model_error(error, self._config, self._name, self._key.value, body)
-        request_id = (
-            next((response.headers[name] for name in _REQUEST_IDS if name in response.headers), None)
-            if response
-            else None
-        )
-        _log.warning(
-            "%s/%s: %s (%s, request id %s)", self._config.provider, self._name, failure, failure.fault, request_id
-        )
+        ids = [response.headers[name] for name in _REQUEST_IDS if name in response.headers] if response else []
+        secrets = [value.strip() for value in (self._key.value or "", *self._headers.value.values())]
+        failure = model_error(error, self._config, self._name, secrets, body)
+        request_id = f", request id {ids[0][:100]}" if ids else ""
+        _log.warning("%s/%s: %s (%s%s)", self._config.provider, self._name, failure, failure.fault, request_id)
         return failure
 
 
@@ -316,6 +312,5 @@ class EventDecoder:
             value: Any = _decode(data.decode(errors="replace"))
         except RecursionError:
             raise InvalidReply("the model's reply is nested too deeply") from None
-        if self._event != b"error" or (isinstance(value, dict) and "error" in value):
-            return cast("object", value)
-        return {"error": value}
+        is_error = self._event == b"error" and not (isinstance(value, dict) and "error" in value)
+        return cast("object", {"error": value} if is_error else value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -12,7 +12,7 @@ import aiohttp
 import httpx2
 from openai import APIConnectionError, APIError, APIStatusError
 
-from agent_runtime.config.agent import ModelEndpoint
+from agent_runtime.config import ModelEndpoint
 from agent_runtime.errors import ModelError, ModelFault
 from agent_runtime.masking import masked
 from agent_runtime.models.openai import InvalidReply
@@ -44,19 +44,19 @@ _OUT_OF_QUOTA = re.compile(r"out of call volume quota|exceeded your current quot
 
 
 def model_error(
-    error: Exception, config: ModelEndpoint, model: str, key: str | None, sent: Mapping[str, Any]
+    error: Exception, config: ModelEndpoint, model: str, secrets: Iterable[str], sent: Mapping[str, Any]
 ) -> ModelError:
     """A failure as the ModelError that says who must act.
 
-    The provider's words may quote what was sent: neither the key nor the conversation is passed on.
+    The provider's words may quote what was sent: neither secrets nor the conversation is passed on.
     """
     match error:
         case InvalidReply():
             return ModelError(str(error))
         case APIStatusError():
-            return _rejection(error, error.status_code, config, model, key, sent)
+            return _rejection(error, error.status_code, config, model, secrets, sent)
         case APIError() if not isinstance(error, APIConnectionError):  # within a reply
-            return _rejection(error, None, config, model, key, sent)
+            return _rejection(error, None, config, model, secrets, sent)
         case ValueError():
             return ModelError(f"the model {model} sent something that cannot be read: {type(error).__name__}")
         case _:
@@ -77,7 +77,12 @@ def _connection_error(error: Exception, config: ModelEndpoint, model: str) -> Mo
 
 
 def _rejection(
-    error: APIError, status: int | None, config: ModelEndpoint, model: str, key: str | None, sent: Mapping[str, Any]
+    error: APIError,
+    status: int | None,
+    config: ModelEndpoint,
+    model: str,
+    secrets: Iterable[str],
+    sent: Mapping[str, Any],
 ) -> ModelError:
     message, codes = _words_of(error.body)
     if "context_length_exceeded" in codes or (status not in {401, 403, 404, 429} and _OVERFLOW.search(message)):
@@ -101,7 +106,7 @@ def _rejection(
         return ModelError(f"the model {model} is rate limited", fault="rate_limited")
     # Masked before it is cut: a part of a key would not be recognised.
     words = f"HTTP {status}: {message}" if status else message
-    words = " ".join(masked(words, [key.strip()] if key else []).split())
+    words = " ".join(masked(words, secrets).split())
     if _quotes(words[: _LONGEST_WORDS + _QUOTE_CHARACTERS], sent):
         words = f"its reason quotes the conversation, so it is not repeated here (HTTP {status or 200})"
     is_invalid = status is not None and 400 <= status < 500 and status not in {408, 409}

@@ -26,7 +26,7 @@ from agent_runtime.events import (
     ToolSpec,
     Usage,
 )
-from agent_runtime.models.base import Model, ModelAround
+from agent_runtime.models import Model, ModelWrapper
 from agent_runtime.observability.run_context import current_run
 
 _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -217,7 +217,7 @@ class _RunSpans:
         self._span.end()
 
 
-class _ObservedModel(ModelAround):
+class _ObservedModel(ModelWrapper):
     def __init__(self, telemetry: Telemetry, agent: str, model: Model) -> None:
         super().__init__(model)
         self._telemetry = telemetry

@@ -14,7 +14,7 @@ from typing import Any
 import uvicorn
 
 from agent_runtime.agent_file import AgentFile
-from agent_runtime.config.agent import ServerConfig
+from agent_runtime.config import ServerConfig
 from agent_runtime.errors import MyAgentError, StartError
 from agent_runtime.models import preload
 from agent_runtime.observability.logs import LOG_MASK

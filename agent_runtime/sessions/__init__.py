@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from agent_runtime.errors import StartError
-from agent_runtime.secrets.credential import Credential
+from agent_runtime.secrets import Credential
 from agent_runtime.sessions.base import SessionStore
 
 __all__ = ["SessionStore", "store_for"]

@@ -9,8 +9,7 @@ from typing import Any
 
 from agent_runtime.errors import StartError, StoreError
 from agent_runtime.events import Message
-from agent_runtime.secrets.credential import Credential
-from agent_runtime.secrets.postgres_login import PostgresLogin
+from agent_runtime.secrets import Credential, PostgresLogin
 from agent_runtime.sessions import schema
 from agent_runtime.sessions.base import (
     TITLE_CHARACTERS,

@@ -14,7 +14,7 @@ from typing import Any
 
 import asyncpg
 
-from agent_runtime.secrets.postgres_login import PostgresLogin
+from agent_runtime.secrets import PostgresLogin
 from agent_runtime.sessions.turns import busy
 
 # A connection that the server cut can show as an "internal" error of the client.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from agent_runtime.background import Background
+from agent_runtime.background import BackgroundTask
 from agent_runtime.sessions.base import SessionStore
 
 _log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ def retention(
     *,
     interval_seconds: float = _INTERVAL_SECONDS,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
-) -> Background:
+) -> BackgroundTask:
     """Deletes an agent's conversations that are older than `ttl_days`, now and daily, until the block ends.
 
     Without `ttl_days` it does nothing. Nothing that fails gets out.
@@ -37,7 +37,7 @@ def retention(
             await asyncio.sleep(interval_seconds)
 
     work = None if ttl_days is None else partial(daily, timedelta(days=ttl_days))
-    return Background(work, name=f"retention of {agent}")
+    return BackgroundTask(work, name=f"retention of {agent}")
 
 
 async def _expire(store: SessionStore, agent: str, before: datetime) -> None:

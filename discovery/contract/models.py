@@ -60,10 +60,6 @@ class _Wire(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
-    def __eq__(self, other: object) -> bool:
-        # Every registration is compared. A model here is its fields: nothing private, nothing extra, no generics.
-        return type(self) is type(other) and vars(self) == vars(other)
-
 
 class ToolInfo(_Wire):
     """A tool as a reader of the list sees it; `input_schema` is JSON Schema."""
@@ -134,15 +130,6 @@ class Registration(_Wire):
     model: Annotated[ModelInfo, BeforeValidator(provider_and_name)] | None = None
     config_fingerprint: Line | None = None
     metadata: dict[str, JsonValue] = empty(dict)
-
-    def changed(self, values: dict[str, Any]) -> Self:
-        """A copy with other values, which are good: `model_copy`, without a copy of what nobody changes."""
-        copy = self.__class__.__new__(self.__class__)
-        object.__setattr__(copy, "__dict__", vars(self) | values)
-        object.__setattr__(copy, "__pydantic_fields_set__", self.__pydantic_fields_set__)
-        object.__setattr__(copy, "__pydantic_extra__", None)
-        object.__setattr__(copy, "__pydantic_private__", None)
-        return copy
 
     @model_validator(mode="before")
     @classmethod

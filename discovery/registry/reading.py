@@ -78,4 +78,4 @@ def _changed(latest: Read, members: _Members) -> Registration | None:
         values = {name: _ALONE[name](bytes(members[name])) for name in different}
     except KeyError:
         return None  # it has to be seen beside others
-    return latest.registration.changed(values)
+    return latest.registration.model_copy(update=values)

@@ -9,7 +9,7 @@ from typing import Any
 
 from agent_runtime.agent import Agent
 from agent_runtime.cli.arguments import make_parser
-from agent_runtime.config.agent import AgentConfig
+from agent_runtime.config import AgentConfig
 from agent_runtime.models.scripted import ScriptedModel
 from agent_runtime.observability.telemetry import Telemetry
 from agent_runtime.server.app import create_app as create_agent_app

@@ -32,7 +32,7 @@ from google.protobuf.json_format import MessageToDict
 
 from agent_runtime.budget import Allowance
 from agent_runtime.events import Usage
-from agent_runtime.secrets.credential import Credential
+from agent_runtime.secrets import Credential
 from discovery.contract.models import AgentRecord, is_loopback
 
 CONNECT_SECONDS = 5.0

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent_runtime.budget import Allowance, current
-from agent_runtime.config.agent import DiscoveryConfig, RemoteAgentToolConfig
+from agent_runtime.config import DiscoveryConfig, RemoteAgentToolConfig
 from agent_runtime.errors import StartError, ToolError
 from agent_runtime.events import ToolSpec
-from agent_runtime.secrets.credential import Credential
+from agent_runtime.secrets import Credential
 from agent_runtime.tls import registry_tls
 from discovery.client.client import DiscoveryClient, DiscoveryError
 from discovery.contract.models import AgentRecord

@@ -145,7 +145,7 @@ async def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
 async def test_a_secret_source_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
     write_agent(tmp_path, system_prompt="${secret:x}")
     ended = await myagent("validate", cwd=tmp_path, environment={"MYAGENT_SECRETS": "vault"})
-    is_one_sentence(ended, 1, "MYAGENT_SECRETS=vault names no secret source")
+    is_one_sentence(ended, 1, "MYAGENT_SECRETS=vault is not a secret source")
 
 
 # --- chat

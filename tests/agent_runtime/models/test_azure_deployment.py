@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from agent_runtime import ModelError, StartError, Usage
-from agent_runtime.config.agent import ModelConfig
+from agent_runtime.config import ModelConfig
 from agent_runtime.events import Message, ModelChunk
 from agent_runtime.models import model_for
 from tests.openai_server import Reply, refuses, says, serving_openai

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from agent_runtime import Agent, ModelError
-from agent_runtime.config.agent import ModelConfig
+from agent_runtime.config import ModelConfig
 from agent_runtime.errors import ModelFault
 from agent_runtime.events import Message, ModelChunk
-from agent_runtime.models import model_for
-from agent_runtime.models.base import FallbackModel
+from agent_runtime.models import FallbackModel, model_for
 from agent_runtime.models.scripted import Reply, ScriptedModel
 from tests.agents import write_agent
 from tests.openai_server import refuses, says, serving_openai, streams

@@ -11,7 +11,7 @@ import pytest
 
 from agent_runtime import SessionBusy, StoreError
 from agent_runtime.events import Message
-from agent_runtime.secrets.credential import Credential
+from agent_runtime.secrets import Credential
 from agent_runtime.sessions import SessionStore
 from agent_runtime.sessions.base import SessionKey
 from agent_runtime.sessions.memory import MemorySessions
