@@ -6,7 +6,7 @@ import asyncio
 import threading
 import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -186,10 +186,8 @@ class Agent:
         await self._open()
         started = RunStarted(uuid.uuid4().hex, session_id)
         events = turns.answered(self._rooms, started, self._key(owner, session_id), message, history)
-        if self._telemetry:
-            events = self._telemetry.observed(self.config.name, message, events)
-        async with aclosing(events):
-            async for event in events:
+        async with aclosing(self._observed(message, events)) as observed:
+            async for event in observed:
                 yield event
 
     async def approvals(self, *, owner: str = "") -> Sequence[Approval]:
@@ -209,10 +207,8 @@ class Agent:
         approval = await turns.taken(self._rooms, approval_id, owner)
         started = RunStarted(uuid.uuid4().hex, approval.key.session_id)
         events = turns.resumed(self._rooms, started, approval, decision)
-        if self._telemetry:
-            events = self._telemetry.observed(self.config.name, "", events)
-        async with aclosing(events):
-            async for event in events:
+        async with aclosing(self._observed("", events)) as observed:
+            async for event in observed:
                 yield event
 
     async def forget(self, session_id: str, *, owner: str = "") -> bool:
@@ -262,6 +258,15 @@ class Agent:
         self.close()
 
     # --- inside
+
+    async def _observed(self, message: str, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
+        tools = self._rooms.toolbox.now()
+        with self._telemetry.run(self.config.name, message, tools) if self._telemetry else nullcontext() as observe:
+            async with aclosing(events):
+                async for event in events:
+                    if observe:
+                        observe(event)
+                    yield event
 
     def _key(self, owner: str, session_id: str) -> SessionKey:
         from agent_runtime.sessions.base import SessionKey

@@ -54,6 +54,10 @@ class Mask:
         return masked(text, self._secrets)
 
 
+LOG_MASK = Mask()
+"""The secrets that the process has read: none may be in its log or its output."""
+
+
 @lru_cache(maxsize=256)  # one set for each agent of a process
 def _forms(secrets: frozenset[str]) -> tuple[tuple[str, ...], re.Pattern[str] | None]:
     """Every spelling, the longest first as one may hold another; and a pattern for those of a URL, which mix."""

@@ -16,7 +16,8 @@ from agent_runtime.agent_file import AgentFile, load
 from agent_runtime.cli.arguments import FILTERS, TLS, make_parser
 from agent_runtime.config import AgentConfig, dotted
 from agent_runtime.errors import ConfigError, MyAgentError, Problem
-from agent_runtime.observability.logs import LOG_MASK, set_up_logging
+from agent_runtime.masking import LOG_MASK
+from agent_runtime.observability.logs import set_up_logging
 from agent_runtime.tls import DISCOVERY_FILES
 
 EXIT_FAILED, EXIT_FILE = 1, 2

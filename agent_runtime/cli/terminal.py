@@ -12,7 +12,7 @@ from agent_runtime.agent import Agent
 from agent_runtime.blocking import OwnLoop
 from agent_runtime.errors import MyAgentError
 from agent_runtime.events import Finished, Plan, Text, Thought, ToolCalled, ToolResult
-from agent_runtime.observability.logs import LOG_MASK
+from agent_runtime.masking import LOG_MASK
 
 
 def converse(config: Path, message: str | None, session: str) -> int:

@@ -10,12 +10,12 @@ import json
 import logging
 import sys
 import threading
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
-from agent_runtime.masking import Mask
-from agent_runtime.observability.run_context import current_run
+from agent_runtime.masking import LOG_MASK
 
 CHATTY = ("httpx", "httpx2", "uvicorn", "sentence_transformers", "botocore", "aiobotocore", "mcp", "a2a")
 DISCREET = (
@@ -30,8 +30,8 @@ DISCREET = (
 )
 """Whose debug lines hold neither prompts nor answers nor secrets that nobody knows yet."""
 
-LOG_MASK = Mask()
-"""What no line of this process may hold: a log is the process's, so its mask is too."""
+# Run id and session id of the run that the code is in.
+current_run: ContextVar[tuple[str, str] | None] = ContextVar("current_run", default=None)
 
 
 def set_up_logging(level: str, form: str) -> None:

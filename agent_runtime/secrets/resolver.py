@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from agent_runtime.background import BackgroundTask
 from agent_runtime.config import Fetched, Location, Resolution, fetch_secrets, fill, secret_paths
 from agent_runtime.errors import StartError
-from agent_runtime.observability.logs import LOG_MASK
+from agent_runtime.masking import LOG_MASK
 from agent_runtime.secrets.credential import Credential
 from agent_runtime.secrets.sources import source_for
 

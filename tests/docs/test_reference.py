@@ -10,6 +10,7 @@ from typing import Any
 from agent_runtime.agent import Agent
 from agent_runtime.cli.arguments import make_parser
 from agent_runtime.config import AgentConfig
+from agent_runtime.events import ToolResult, Usage
 from agent_runtime.models.scripted import ScriptedModel
 from agent_runtime.observability.telemetry import Telemetry
 from agent_runtime.server.app import create_app as create_agent_app
@@ -191,8 +192,14 @@ def documented_metrics(heading: str) -> set[str]:
     }
 
 
-def test_every_metric_of_an_agent_is_on_the_page_and_no_other() -> None:
-    assert metrics_in(Telemetry().rendered().decode()) == documented_metrics("Of an agent")
+async def test_every_metric_of_an_agent_is_on_the_page_and_no_other() -> None:
+    telemetry = Telemetry()
+    with telemetry.run("greeter", "hi", {"greet"}) as observe:
+        observe(ToolResult("c1", "greet", "hello"))
+    async for _ in telemetry.model("greeter", ScriptedModel([("Hello.", Usage(2, 1))])).stream([]):
+        pass
+    telemetry.secrets_fetched_again("greeter", "renewed")
+    assert metrics_in(telemetry.prometheus_text().decode()) == documented_metrics("Of an agent")
 
 
 async def test_every_metric_of_the_registry_is_on_the_page_and_no_other() -> None:

@@ -50,11 +50,13 @@ async def test_metrics_count_runs_tools_tokens_and_failures_of_the_model(tmp_pat
     lines = answer.text.splitlines()
     assert 'myagent_runs_total{agent="helper",stop_reason="finished"} 1.0' in lines
     assert 'myagent_runs_total{agent="helper",stop_reason="model_error"} 1.0' in lines
-    assert 'myagent_tokens_total{agent="helper",model="openai/test-model",type="input"} 30.0' in lines
-    assert 'myagent_tokens_total{agent="helper",model="openai/test-model",type="output"} 9.0' in lines
+    model = 'gen_ai_agent_name="helper",gen_ai_operation_name="chat",gen_ai_provider_name="openai"'
+    model += ',gen_ai_request_model="test-model"'
+    assert f'gen_ai_client_token_usage_sum{{{model},gen_ai_token_type="input"}} 30.0' in lines
+    assert f'gen_ai_client_token_usage_sum{{{model},gen_ai_token_type="output"}} 9.0' in lines
+    assert f'gen_ai_client_operation_duration_seconds_count{{error_type="",{model}}} 2.0' in lines
+    assert f'gen_ai_client_operation_duration_seconds_count{{error_type="auth",{model}}} 1.0' in lines
     assert 'myagent_tool_duration_seconds_count{agent="helper",outcome="ok",tool="add"} 1.0' in lines
-    refused = 'myagent_model_duration_seconds_count{agent="helper",model="openai/test-model",outcome="auth"} 1.0'
-    assert refused in lines
     assert 'myagent_runs_active{agent="helper"} 0.0' in lines
 
 

@@ -80,7 +80,7 @@ def model(url: str, **more: Any) -> dict[str, Any]:
 
 def refreshes(telemetry: Telemetry) -> dict[str, int]:
     """How often secrets were fetched again, by what came of it."""
-    lines = [line for line in telemetry.rendered().decode().splitlines() if "secret_refreshes_total{" in line]
+    lines = [line for line in telemetry.prometheus_text().decode().splitlines() if "secret_refreshes_total{" in line]
     return {line.split('outcome="')[1].split('"')[0]: int(float(line.split()[-1])) for line in lines}
 
 
