@@ -8,13 +8,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import zlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
-from http import HTTPStatus
 from ssl import SSLContext
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 from urllib.parse import quote
 from urllib.request import getproxies
 
@@ -34,7 +32,7 @@ from openai import (
 from agent_runtime.config import ModelEndpoint
 from agent_runtime.errors import ModelError
 from agent_runtime.models.openai import InvalidReply
-from agent_runtime.models.openai_errors import is_out_of_quota, model_error
+from agent_runtime.models.openai_errors import limit_error, model_error
 from agent_runtime.secrets import Credential
 
 OPENAI = "https://api.openai.com/v1"
@@ -42,12 +40,19 @@ NO_KEY = "none"  # Ollama and others need no key, but some expect the header
 KEEPALIVE_SECONDS = 15.0
 LAST_BYTES_SECONDS = 0.1
 LONGEST_EVENT_BYTES = 8 * 1024 * 1024
-LONGEST_ERROR_BYTES = 64 * 1024
 
 _log = logging.getLogger(__name__)
 _decode = json.JSONDecoder().decode
 
+_BOM = b"\xef\xbb\xbf"
 _REQUEST_IDS = ("x-request-id", "apim-request-id", "x-ms-request-id", "request-id")
+_FAILURES: tuple[type[Exception], ...] = (
+    OpenAIError,
+    httpx2.HTTPError,
+    aiohttp.ClientError,  # the transport maps most of them, not all
+    OSError,
+    ValueError,
+)
 
 
 @cache
@@ -58,14 +63,6 @@ def certificates() -> SSLContext:
 
 class CompletionsClient:
     """Sends chat completions to one endpoint. The `openai` client makes the connections, the retries and the pauses."""
-
-    failures: ClassVar[tuple[type[Exception], ...]] = (
-        OpenAIError,
-        httpx2.HTTPError,
-        aiohttp.ClientError,  # the transport maps most of them, not all
-        OSError,
-        ValueError,
-    )
 
     def __init__(
         self,
@@ -79,7 +76,9 @@ class CompletionsClient:
         self._name = name
         self._key = key
         self._headers = headers
-        http = _http_client(config)
+        is_socks = any(proxy.startswith("socks") for proxy in getproxies().values())
+        self.failures = _FAILURES + (_socks_errors() if is_socks else ())
+        http = _http_client(is_socks=is_socks)
         if config.provider == "azure_openai":
             self._client: AsyncOpenAI = AsyncAzureOpenAI(
                 azure_endpoint=config.endpoint or "",
@@ -130,7 +129,7 @@ class CompletionsClient:
             stream_cls=CompletionStream,
         )
 
-    async def _is_renewed(self, key: str | None, headers: Mapping[str, str]) -> bool:
+    async def _is_renewed(self, key: str | None, headers: dict[str, str]) -> bool:
         renewed_key = await self._key.renewed(key)
         return renewed_key is not None or await self._headers.renewed(headers) is not None
 
@@ -157,41 +156,25 @@ class CompletionsClient:
         return failure
 
 
-def _http_client(config: ModelEndpoint) -> httpx2.AsyncClient:
-    # The aiohttp transport serves hundreds of connections best, and would send plain text to a SOCKS port.
-    is_socks = any(proxy.startswith("socks") for proxy in getproxies().values())
+def _http_client(*, is_socks: bool) -> httpx2.AsyncClient:
+    # The aiohttp transport serves hundreds of connections best, but would send plain text to a SOCKS port.
     try:
         return (DefaultAsyncHttpxClient if is_socks else DefaultAioHttpClient)(
             verify=certificates(),
             follow_redirects=False,  # the key and the conversation are meant for this address only
             limits=httpx2.Limits(max_connections=1000, keepalive_expiry=KEEPALIVE_SECONDS),
-            event_hooks={"response": [_limit_error]},
+            event_hooks={"response": [limit_error]},
         )
-    except ImportError as error:
-        raise ModelError("a SOCKS proxy needs a package: pip install socksio", fault="unreachable") from error
     except ValueError as error:
         raise ModelError("the environment names a proxy of an unknown kind", fault="unreachable") from error
 
 
-async def _limit_error(response: httpx2.Response) -> None:
-    """Read no more than LONGEST_ERROR_BYTES of an error, and keep the client from retrying an exhausted quota."""
-    stream = response.stream
-    if response.is_success or not isinstance(stream, httpx2.AsyncByteStream):
-        return
-    raw = bytearray()
-    with suppress(httpx2.HTTPError):  # what has arrived says enough
-        async for piece in stream:
-            raw += piece
-            if len(raw) >= LONGEST_ERROR_BYTES:
-                break
-    await stream.aclose()
-    content = bytes(raw[:LONGEST_ERROR_BYTES])
-    if response.headers.pop("content-encoding", "identity") in {"gzip", "deflate"}:
-        with suppress(zlib.error):
-            content = zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(content, LONGEST_ERROR_BYTES)
-    response.stream = httpx2.ByteStream(content)
-    if response.status_code == HTTPStatus.TOO_MANY_REQUESTS and is_out_of_quota(content.decode(errors="replace")):
-        response.headers["x-should-retry"] = "false"
+def _socks_errors() -> tuple[type[Exception], ...]:
+    try:
+        from socksio import SOCKSError
+    except ImportError as error:
+        raise ModelError("a SOCKS proxy needs a package: pip install socksio", fault="unreachable") from error
+    return (SOCKSError,)
 
 
 class CompletionStream(AsyncStream[object]):
@@ -253,8 +236,9 @@ class EventDecoder:
             ValueError: an event is too long, or not JSON.
         """
         self._buffer += piece
-        if self._is_json is None and (start := self._buffer.removeprefix(b"\xef\xbb\xbf").lstrip()):
-            self._is_json, self._buffer = start.startswith((b"{", b"[")), start
+        if self._is_json is None and not _BOM.startswith(self._buffer):
+            start = self._buffer.removeprefix(_BOM).lstrip()
+            self._is_json, self._buffer = (start.startswith((b"{", b"[")) if start else None), start
         if not self._is_json and (b"\n" in piece or b"\r" in piece):
             lines = bytes(self._buffer).splitlines(keepends=True)
             self._buffer.clear()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -17,6 +19,7 @@ from agent_runtime.errors import ModelError, ModelFault
 from agent_runtime.masking import masked
 from agent_runtime.models.openai import InvalidReply
 
+LONGEST_ERROR_BYTES = 64 * 1024
 _LONGEST_WORDS = 300  # of a provider's message, that are passed on
 _QUOTE_CHARACTERS = 24  # so many characters in a row are no coincidence
 
@@ -41,6 +44,28 @@ _OVERFLOW = re.compile(
 )
 _HARD_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 _OUT_OF_QUOTA = re.compile(r"out of call volume quota|exceeded your current quota|insufficient balance", re.IGNORECASE)
+
+
+async def limit_error(response: httpx2.Response) -> None:
+    """Read no more than LONGEST_ERROR_BYTES of an error, and keep the client from retrying an exhausted quota."""
+    stream = response.stream
+    if response.is_success or not isinstance(stream, httpx2.AsyncByteStream):
+        return
+    raw = bytearray()
+    with suppress(httpx2.HTTPError):  # what has arrived says enough
+        async for piece in stream:
+            raw += piece
+            if len(raw) >= LONGEST_ERROR_BYTES:
+                break
+    await stream.aclose()
+    content = bytes(raw[:LONGEST_ERROR_BYTES])
+    if response.headers.pop("content-encoding", "identity") in {"gzip", "deflate"}:
+        with suppress(zlib.error):
+            content = zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(content, LONGEST_ERROR_BYTES)
+    response.stream = httpx2.ByteStream(content)
+    text = content.decode(errors="replace")
+    if response.status_code == 429 and (_OUT_OF_QUOTA.search(text) or any(code in text for code in _HARD_QUOTA)):
+        response.headers["x-should-retry"] = "false"
 
 
 def model_error(
@@ -129,11 +154,6 @@ def _words_of(body: object) -> tuple[str, set[str]]:
         codes = {str(entry.get("code")), str(entry.get("type"))}
         return message if isinstance(message, str) else json.dumps(message), codes
     return str(found or ""), set()
-
-
-def is_out_of_quota(text: str) -> bool:
-    """Whether an error says that the quota is exhausted, not that requests came too fast."""
-    return any(code in text for code in _HARD_QUOTA) or _OUT_OF_QUOTA.search(text) is not None
 
 
 def _quotes(words: str, sent: Mapping[str, Any]) -> bool:
