@@ -58,6 +58,10 @@ class Model(Protocol):
         ...
 
 
+class InvalidReply(ValueError):
+    """The reply is not a complete one; the message says why."""
+
+
 class ModelWrapper:
     """A wrapper that opens and closes the model it wraps; a subclass has the `stream`."""
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from agent_runtime.config import ModelEndpoint
 from agent_runtime.errors import ModelError, StartError
 from agent_runtime.events import Message, ModelChunk, ToolCall, ToolSpec, Usage
+from agent_runtime.models.base import InvalidReply
 from agent_runtime.secrets import Credential
 
 if TYPE_CHECKING:
@@ -169,10 +170,6 @@ def _tool(tool: ToolSpec) -> dict[str, Any]:
     """One entry of `tools`."""
     function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
     return {"type": "function", "function": function}
-
-
-class InvalidReply(ValueError):
-    """The reply is not a whole chat completion; the message says why."""
 
 
 class Reply:

@@ -31,7 +31,7 @@ from openai import (
 
 from agent_runtime.config import ModelEndpoint
 from agent_runtime.errors import ModelError
-from agent_runtime.models.openai import InvalidReply
+from agent_runtime.models.base import InvalidReply
 from agent_runtime.models.openai_errors import limit_error, model_error
 from agent_runtime.secrets import Credential
 

@@ -17,7 +17,7 @@ from openai import APIConnectionError, APIError, APIStatusError
 from agent_runtime.config import ModelEndpoint
 from agent_runtime.errors import ModelError, ModelFault
 from agent_runtime.masking import masked
-from agent_runtime.models.openai import InvalidReply
+from agent_runtime.models.base import InvalidReply
 
 LONGEST_ERROR_BYTES = 64 * 1024
 _LONGEST_WORDS = 300  # of a provider's message, that are passed on
