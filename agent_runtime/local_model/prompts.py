@@ -48,7 +48,7 @@ def grounded(messages: Sequence[Message], question: Message, results: Sequence[M
 
 
 def introduction(messages: Sequence[Message], question: Message, tools: Sequence[ToolSpec]) -> Prompt:
-    """A question about the assistant itself, with the system prompt in the message: elsewhere, small models ignore it."""
+    """A question about the assistant, with the system prompt in the message: elsewhere, small models ignore it."""
     abilities = "\n".join(f"- {_first_paragraph(tool.description)}" for tool in tools)
     known = "\n".join(message["content"] for message in _system(messages))
     return [_from_text(f"{known}\nYou can:\n{abilities}".strip(), question)]
