@@ -17,7 +17,7 @@ from agent_runtime.cli.agents import ago, cache_folder, watch
 from agent_runtime.cli.terminal import console
 from discovery.app import create_app as create_registry
 from discovery.client import DiscoveryClient
-from discovery.contract import Registration
+from discovery.contract import FilterValues, Registration
 from discovery.settings import Settings
 from tests.agents import Ended, eventually, free_port, myagent, on_a_terminal, running, started
 from tests.event_registry import event_registry
