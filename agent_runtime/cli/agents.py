@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, TextIO
 from unicodedata import east_asian_width
 
-from agent_runtime.tls import shell_tls
+from agent_runtime.tls import environment_tls
 from discovery.client.client import Chosen, DiscoveryClient, DiscoveryError, LastList
 from discovery.contract.models import AgentRecord, utc_now
 
@@ -34,7 +34,7 @@ def show_agents(url: str | None, chosen: Chosen, mode: Mode, environment: Mappin
     """Print what a registry lists; returns the exit status: 1 where it did not answer."""
     url = url or environment.get("MYAGENT_DISCOVERY_URL") or DEFAULT_URL
     token = environment.get("MYAGENT_DISCOVERY_TOKEN") or None
-    tls = shell_tls(environment)
+    tls = environment_tls(environment)
     screen = Screen(sys.stdout, sys.stderr, is_plain="NO_COLOR" in environment)
 
     async def show() -> int:

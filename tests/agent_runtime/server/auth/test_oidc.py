@@ -17,8 +17,8 @@ pytest.importorskip("jwt", reason="needs the oidc extra")
 from agent_runtime.config import OidcConfig
 from agent_runtime.errors import IssuerAway
 from agent_runtime.models.scripted import ScriptedModel
+from agent_runtime.server.auth.oidc import InvalidToken
 from agent_runtime.server.auth.oidc import Issuer as Checker
-from agent_runtime.server.auth.oidc import NotAccepted
 from tests.agent_runtime.server.auth.test_authenticator import bearer
 from tests.agent_runtime.server.served import is_problem, serving
 from tests.agents import free_port
@@ -62,7 +62,7 @@ async def test_keys_of_the_file_and_tokens_are_good_side_by_side_and_nothing_els
                 answer = await client.post("/chat", headers=bearer(good), json={"message": "hi"})
                 assert answer.status_code == 200
             none = is_problem(await client.post("/chat", json={"message": "hi"}), 401, "unauthorized")
-            assert none["detail"] == f"this agent asks for a key or a token of {issuer.url}"
+            assert none["detail"] == f"this agent requires an API key or a token of {issuer.url}"
             answer = await client.post("/chat", headers=bearer("key-two"), json={"message": "hi"})
             wrong = is_problem(answer, 401, "unauthorized")
             assert wrong["detail"] == "the token cannot be read as a JSON Web Token"
@@ -158,7 +158,7 @@ async def test_one_of_several_audiences_and_every_listed_signature_is_enough(tmp
             }
             assert len(same) == 1
         async with Checker(config(issuer, algorithms=["ES256"]), tmp_path) as checker:
-            with pytest.raises(NotAccepted, match="not accepted here"):
+            with pytest.raises(InvalidToken, match="not accepted here"):
                 await checker.subject(issuer.token(issuer.keys[0]))
 
 
@@ -166,7 +166,7 @@ async def test_one_of_several_audiences_and_every_listed_signature_is_enough(tmp
 async def test_a_key_is_used_for_what_it_is_for_only(tmp_path: Path, more: dict[str, str]) -> None:
     keys = signing_key("one", **more), signing_key("other")
     async with serving_issuer(*keys) as issuer, Checker(config(issuer), tmp_path) as checker:
-        with pytest.raises(NotAccepted):
+        with pytest.raises(InvalidToken):
             await checker.subject(issuer.token(keys[0]))
 
 
@@ -185,16 +185,16 @@ async def test_a_new_key_is_found_at_once_and_made_up_ones_do_not_make_the_issue
         issuer.keys = [signing_key("two")]
         clock.now += 31
         await checker.subject(issuer.token())
-        with pytest.raises(NotAccepted):  # the old one is not shown any more
+        with pytest.raises(InvalidToken):  # the old one is not shown any more
             await checker.subject(issuer.token(headers={"kid": "one"}))
         assert issuer.asked.count("keys") == 2
         for number in range(50):
-            with pytest.raises(NotAccepted):
+            with pytest.raises(InvalidToken):
                 await checker.subject(issuer.token(headers={"kid": f"made-up-{number}"}))
         assert issuer.asked.count("keys") == 2
         clock.now += 31
         for number in range(50):
-            with pytest.raises(NotAccepted):
+            with pytest.raises(InvalidToken):
                 await checker.subject(issuer.token(headers={"kid": f"made-up-{number}"}))
         assert issuer.asked.count("keys") == 3
 
