@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from agent_runtime.agent import Agent
 from agent_runtime.agent_file import load
-from agent_runtime.engine.untrusted import unfenced
+from agent_runtime.engine import unmarked
 from agent_runtime.errors import ConfigError, ModelError, MyAgentError, Problem, StartError
 from agent_runtime.events import Message, ModelChunk, RunResult, ToolCall, ToolSpec, ToolUse, Usage
 from agent_runtime.models import Model, model_for
@@ -245,7 +245,7 @@ class RecordedModel:
 def _fingerprint(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> str:
     """What a question is recognised by: not the ids of calls, which providers invent anew each time."""
     asked = [
-        [message.role, unfenced(message.content), [[call.name, call.arguments] for call in message.tool_calls]]
+        [message.role, unmarked(message.content), [[call.name, call.arguments] for call in message.tool_calls]]
         for message in messages
     ]
     text = json.dumps([asked, [[tool.name, tool.description, tool.parameters] for tool in tools]], sort_keys=True)

@@ -17,7 +17,7 @@ from agent_runtime.cli.arguments import FILTERS, TLS, make_parser
 from agent_runtime.config import AgentConfig, dotted
 from agent_runtime.errors import ConfigError, MyAgentError, Problem
 from agent_runtime.masking import LOG_MASK
-from agent_runtime.observability.logs import set_up_logging
+from agent_runtime.observability import set_up_logging
 from agent_runtime.tls import DISCOVERY_FILES
 
 EXIT_FAILED, EXIT_FILE = 1, 2
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from agent_runtime.observability.telemetry import traced
+    from agent_runtime.observability import process_telemetry
     from agent_runtime.server.serve import run, serve
 
     config = arguments.config
@@ -53,7 +53,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     async def serve_files() -> None:
         files = await _usable(config, overrides) if shared else [await load(config, overrides=overrides)]
-        with traced(os.environ, LOG_MASK) as telemetry:
+        with process_telemetry(os.environ, LOG_MASK) as telemetry:
             await serve(
                 files,
                 shared=shared,

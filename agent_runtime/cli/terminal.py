@@ -9,7 +9,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 from agent_runtime.agent import Agent
-from agent_runtime.blocking import OwnLoop
+from agent_runtime.bridge import BlockingPortal
 from agent_runtime.errors import MyAgentError
 from agent_runtime.events import Finished, Plan, Text, Thought, ToolCalled, ToolResult
 from agent_runtime.masking import LOG_MASK
@@ -18,22 +18,22 @@ from agent_runtime.masking import LOG_MASK
 def converse(config: Path, message: str | None, session: str) -> int:
     """Answer one message, or every line that a person types; returns the exit status. Raises as `Agent` does."""
     agent = Agent(config)
-    loop = OwnLoop()
+    portal = BlockingPortal()
     try:
-        loop.run(agent.__aenter__())
+        portal.call(agent.__aenter__)
         if message:
-            loop.run(_show(agent, message, session))
+            portal.call(_show, agent, message, session)
             return 0
         print(_dim(f"{agent.config.name} answers with {agent.model_label}; an empty line or Ctrl-D ends."))
         while asked := _asked():
             try:
-                loop.run(_show(agent, asked, session))
+                portal.call(_show, agent, asked, session)
             except MyAgentError as error:
                 print(LOG_MASK(f"myagent: {error}"), file=sys.stderr)
         return 0
     finally:
-        loop.run(agent.aclose())
-        loop.close()
+        portal.call(agent.aclose)
+        portal.close()
 
 
 def _asked() -> str:

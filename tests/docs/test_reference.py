@@ -12,7 +12,7 @@ from agent_runtime.cli.arguments import make_parser
 from agent_runtime.config import AgentConfig
 from agent_runtime.events import ToolResult, Usage
 from agent_runtime.models.scripted import ScriptedModel
-from agent_runtime.observability.telemetry import Telemetry
+from agent_runtime.observability import Telemetry
 from agent_runtime.server.app import create_app as create_agent_app
 from discovery import __main__ as registry
 from discovery import cli as registry_commands
@@ -198,7 +198,7 @@ async def test_every_metric_of_an_agent_is_on_the_page_and_no_other() -> None:
         observe(ToolResult("c1", "greet", "hello"))
     async for _ in telemetry.model("greeter", ScriptedModel([("Hello.", Usage(2, 1))])).stream([]):
         pass
-    telemetry.secrets_fetched_again("greeter", "renewed")
+    telemetry.secrets_refreshed("greeter", "renewed")
     assert metrics_in(telemetry.prometheus_text().decode()) == documented_metrics("Of an agent")
 
 

@@ -12,7 +12,7 @@ from fastapi.sse import format_sse_event
 from pydantic import BaseModel, ConfigDict, Field
 
 from agent_runtime.agent import Agent
-from agent_runtime.engine.question import MAX_MESSAGE_CHARACTERS
+from agent_runtime.conversation import MAX_MESSAGE_CHARACTERS
 from agent_runtime.events import (
     ApprovalRequired,
     Finished,
@@ -29,7 +29,7 @@ from agent_runtime.server.auth.authenticator import AuthenticatedRoute, Caller
 from agent_runtime.server.dependencies import CurrentAgent, CurrentRuns, session_owner, wait_for_result
 from agent_runtime.server.problems import masked_problem
 from agent_runtime.server.run import Failed, RunEvent
-from agent_runtime.sessions.base import SessionInfo
+from agent_runtime.sessions import SessionInfo
 
 router = APIRouter(tags=["chat"], route_class=AuthenticatedRoute)
 
