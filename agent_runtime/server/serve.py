@@ -49,13 +49,8 @@ async def serve(
 ) -> None:
     """Serve agents until SIGINT or SIGTERM.
 
-    Args:
-        files: the agent files; one, unless `shared`.
-        shared: serve each agent below `/NAME/`. An agent that cannot be opened is then logged and left out.
-        allow_anonymous: serve other machines without API keys.
-        reload: replace an agent when its file is edited.
-        overrides: sections that win over the files; with `shared` they name the port.
-        telemetry: the instruments of the process.
+    With `shared`, each agent is served below `/NAME/` on the port in `overrides`, and one that cannot be opened is
+    logged and left out. With `reload`, an agent is replaced when its file is edited.
 
     Raises:
         StartError: the port is in use, no agent can be opened, one would be accessible without authentication, or a

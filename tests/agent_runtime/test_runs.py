@@ -148,7 +148,7 @@ async def test_what_is_refused_is_refused_at_the_start(tmp_path: Path) -> None:
 async def test_a_defect_ends_the_run_and_its_readers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with running(tmp_path, ScriptedModel([RuntimeError("a defect of ours")])) as (agent, runs):
         run = await runs.start(agent, "hi")
-        with pytest.raises(Exception, match="the agent failed; its log says why"):
+        with pytest.raises(Exception, match="the agent failed; its log has the reason"):
             await run.result()
     assert "a defect of ours" in caplog.text
 
@@ -164,7 +164,7 @@ async def test_only_its_owner_may_see_a_run(tmp_path: Path) -> None:
 
 async def test_runs_are_forgotten_after_a_while_and_the_oldest_first(tmp_path: Path) -> None:
     now = 0.0
-    runs = Runs(remembered_seconds=60, remembered_runs=2, clock=lambda: now)
+    runs = Runs(retention_seconds=60, max_retained_runs=2, clock=lambda: now)
     async with running(tmp_path, ScriptedModel("abcd"), runs=runs) as (agent, _):
         ids: list[str] = []
         for at in (0.0, 10.0, 20.0):
@@ -180,7 +180,7 @@ async def test_runs_are_forgotten_after_a_while_and_the_oldest_first(tmp_path: P
 
 
 async def test_runs_that_said_too_much_together_are_forgotten_sooner(tmp_path: Path) -> None:
-    runs = Runs(remembered_characters=1500)
+    runs = Runs(max_retained_characters=1500)
     async with running(tmp_path, ScriptedModel(["x" * 1000] * 2), runs=runs) as (agent, _):
         first = await runs.start(agent, "hi")
         await first.result()

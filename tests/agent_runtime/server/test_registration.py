@@ -283,7 +283,7 @@ async def test_an_agent_that_names_no_registry_registers_nowhere(tmp_path: Path)
     async with asyncio.timeout(20), served_agent(tmp_path, {}) as client:
         assert (await client.get("/health")).json()["discovery"] == {
             "registered": False,
-            "reason": "no registry is named",
+            "reason": "no registry is configured",
         }
 
 
