@@ -79,7 +79,7 @@ async def test_time_runs_out_while_a_tool_works(tmp_path: Path, speaker: Speaker
     assert end.answer == "I stopped before I had an answer: the limit timeout was reached."
 
 
-async def test_time_runs_out_while_the_model_streams_and_the_text_so_far_is_the_answer(
+async def test_time_runs_out_while_the_model_streams_and_its_text_is_the_answer(
     tmp_path: Path, speaker: Speaker
 ) -> None:
     class Stuck(ScriptedModel):
