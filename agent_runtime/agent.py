@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # all that an agent consists of is imported when the first on
     from agent_runtime.observability.telemetry import Telemetry
     from agent_runtime.secrets import Credential
     from agent_runtime.sessions import Approval, SessionInfo, SessionKey
-    from agent_runtime.tools.base import Check, Tool
+    from agent_runtime.tools import Check, Tool
 
 
 class Agent:

@@ -30,7 +30,7 @@ from agent_runtime.events import (
     ToolResult,
 )
 from agent_runtime.models.base import Model
-from agent_runtime.tools.base import Tool, run_tool, shown_arguments
+from agent_runtime.tools import Tool, run_tool, shown_arguments
 
 
 class Limits(Protocol):

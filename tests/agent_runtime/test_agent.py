@@ -212,7 +212,7 @@ async def test_a_bad_file_is_said_at_the_first_run_and_again_at_the_next(tmp_pat
 async def test_two_tools_of_one_name_are_refused(tmp_path: Path) -> None:
     (tmp_path / "other.py").write_text("def add() -> str:\n    return ''\n")
     agent = Agent(write_agent(tmp_path, tools=["calculator:add", "other:add"]), model=ScriptedModel([]))
-    with pytest.raises(StartError, match="two tools are called add; give one of them another name"):
+    with pytest.raises(StartError, match="two tools are named add; rename one of them"):
         await agent.run("hello")
 
 

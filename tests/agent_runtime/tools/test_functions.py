@@ -12,8 +12,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from agent_runtime import ToolError
-from agent_runtime.tools import tool_for
-from agent_runtime.tools.functions import FunctionTool, import_function
+from agent_runtime.tools import FunctionTool, import_function, tool_for
 
 
 class Order(BaseModel):
@@ -163,7 +162,7 @@ async def test_arguments_that_do_not_fit_name_the_argument(arguments: dict[str, 
 
     with pytest.raises(ToolError) as caught:
         await FunctionTool(save).call(arguments)
-    assert str(caught.value).startswith("The arguments do not fit: ")
+    assert str(caught.value).startswith("The arguments are invalid: ")
     assert complaint in str(caught.value)
 
 
@@ -243,8 +242,8 @@ async def test_a_module_that_failed_may_be_mended_and_tried_again(tmp_path: Path
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        ("def f(*numbers): ...", "the parameter numbers must be a named one"),
-        ("def f(x, /): ...", "the parameter x must be a named one"),
+        ("def f(*numbers): ...", "the parameter numbers must be a keyword parameter"),
+        ("def f(x, /): ...", "the parameter x must be a keyword parameter"),
         ("def f(x: 'Nothing'): ...", "name 'Nothing' is not defined"),
         ("class T: ...\ndef f(x: T): ...", "Unable to generate pydantic-core schema"),
     ],

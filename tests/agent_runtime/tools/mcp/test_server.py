@@ -23,7 +23,7 @@ from agent_runtime.engine.run_state import Decision
 from agent_runtime.events import Finished, ToolCall, ToolResult
 from agent_runtime.models.scripted import ScriptedModel
 from agent_runtime.server.app import create_app
-from agent_runtime.tools.base import run_tool
+from agent_runtime.tools import run_tool
 from discovery.app import create_app as create_registry
 from discovery.settings import Settings
 from tests.agents import called, eventually, free_port, write_agent

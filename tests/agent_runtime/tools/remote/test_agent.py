@@ -17,7 +17,7 @@ from agent_runtime.engine.run_state import Decision
 from agent_runtime.events import Message, ToolSpec, Usage
 from agent_runtime.models.scripted import Reply, ScriptedModel
 from agent_runtime.server.app import create_app
-from agent_runtime.tools.remote.agent import MAX_DEPTH
+from agent_runtime.tools.remote import MAX_DEPTH
 from discovery.app import create_app as create_registry
 from discovery.settings import Settings
 from tests.agents import called, eventually, free_port, write_agent
