@@ -26,13 +26,13 @@ from agent_runtime.events import (
     ToolSpec,
     Usage,
 )
-from agent_runtime.models.base import Model, ModelAround
 from agent_runtime.observability.logs import current_run
 
 if TYPE_CHECKING:  # the SDK is imported at the first measurement
     from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
+    from agent_runtime.models import Model
     from agent_runtime.observability.instruments import Instruments
 
 PROVIDERS = {"azure_openai": "azure.ai.openai"}
@@ -100,7 +100,7 @@ class Telemetry:
             instruments.runs.add(1, {"agent": agent, "stop_reason": run.stop_reason})
             instruments.run_seconds.record(time.monotonic() - started, {"agent": agent})
 
-    def secrets_fetched_again(self, agent: str, outcome: str) -> None:
+    def secrets_refreshed(self, agent: str, outcome: str) -> None:
         """Count a refresh of an agent's secrets: `renewed`, `unchanged` or `failed`."""
         self.load().secret_refreshes.add(1, {"agent": agent, "outcome": outcome})
 
@@ -195,11 +195,11 @@ def _usage(usage: Usage) -> dict[str, int]:
     return {"gen_ai.usage.input_tokens": usage.input_tokens, "gen_ai.usage.output_tokens": usage.output_tokens}
 
 
-class _ObservedModel(ModelAround):
+class _ObservedModel:
     """A model whose replies are measured and traced, each once."""
 
     def __init__(self, telemetry: Telemetry, agent: str, model: Model) -> None:
-        super().__init__(model)
+        self._model = model
         self._telemetry = telemetry
         provider, _, name = telemetry.mask(model.label).partition("/")
         self._name = name or provider
@@ -211,6 +211,17 @@ class _ObservedModel(ModelAround):
         }
         self._input = {**self._attributes, "gen_ai.token.type": "input"}
         self._output = {**self._attributes, "gen_ai.token.type": "output"}
+
+    @property
+    def label(self) -> str:
+        return self._model.label
+
+    async def __aenter__(self) -> Model:
+        await self._model.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._model.__aexit__(*exc_info)
 
     async def stream(
         self,
@@ -248,7 +259,7 @@ class _ObservedModel(ModelAround):
 
 
 @contextmanager
-def traced(environment: Mapping[str, str], mask: Callable[[str], str] = str) -> Generator[Telemetry]:
+def process_telemetry(environment: Mapping[str, str], mask: Callable[[str], str] = str) -> Generator[Telemetry]:
     """The telemetry of a process, exported to a collector while the block runs where the environment names one.
 
     `OTEL_EXPORTER_OTLP_ENDPOINT` names the collector; contents are recorded only if

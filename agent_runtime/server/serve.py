@@ -18,7 +18,7 @@ from agent_runtime.config import ServerConfig
 from agent_runtime.errors import MyAgentError, StartError
 from agent_runtime.masking import LOG_MASK
 from agent_runtime.models import preload
-from agent_runtime.observability.telemetry import Telemetry
+from agent_runtime.observability import Telemetry
 from agent_runtime.server.host import Fleet, Overrides
 from agent_runtime.tls import port_tls
 from discovery.contract.models import is_loopback

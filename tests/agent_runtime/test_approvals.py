@@ -8,8 +8,7 @@ import httpx
 import pytest
 
 from agent_runtime import Agent, CallerError, Finished
-from agent_runtime.engine.run_state import Decision
-from agent_runtime.events import ApprovalRequired, Event
+from agent_runtime.events import ApprovalRequired, Decision, Event
 from agent_runtime.models.scripted import ScriptedModel
 from tests.agent_runtime.speaking import Speaker
 from tests.agents import eventually, free_port, started, write_agent

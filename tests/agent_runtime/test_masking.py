@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from agent_runtime.masking import LOG_MASK, SHORTEST, masked, masked_values
-from agent_runtime.observability.logs import JsonFormatter, TextFormatter
+from agent_runtime.observability import JsonFormatter, TextFormatter
 
 SECRET = "p@ss wörd/+&\"'\\1"
 

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from agent_runtime.agent import Agent
-from agent_runtime.engine.question import MAX_MESSAGE_CHARACTERS
+from agent_runtime.conversation import MAX_MESSAGE_CHARACTERS
 from agent_runtime.events import (
     ApprovalRequired,
     Finished,

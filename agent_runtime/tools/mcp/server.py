@@ -13,9 +13,10 @@ import re
 import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from agent_runtime.config import McpServerConfig
@@ -142,7 +143,7 @@ class _Server:
         return None
 
     async def stop(self) -> None:
-        """Close the connection, which ends a program, within 2 × CLOSE_SECONDS."""
+        """Close the connection, which ends a program, within a time limit."""
         owner, self._owner = self._owner, None
         if owner is None:
             return
@@ -160,9 +161,7 @@ class _Server:
 
         client = self._client
         if client is None:
-            raise ToolError(
-                f"The MCP server {self.name} is down: {self._reason}. It is being reconnected in the background."
-            )
+            raise ToolError(f"The MCP server {self.name} is down: {self._reason}. It is reconnected in the background.")
         self._calls += 1
         try:
             result = await client.call_tool(tool, dict(arguments))
@@ -239,7 +238,7 @@ class _Server:
                     break
         return tuple(tools)
 
-    def _came_up(self, client: Client, tools: tuple[McpTool, ...]) -> None:
+    def _set_up(self, client: Client, tools: tuple[McpTool, ...]) -> None:
         self.tools = tools
         if not self._was_up:
             missing = set(self._config.allowed_tools or ()) - {tool.remote_name for tool in tools}
@@ -262,17 +261,18 @@ class _Server:
         return masked(text, {*self._resolver.values, *self._settings.value.values()})[:_MAX_REASON_CHARACTERS]
 
 
-def _import_transport() -> None:
-    pass  # pyright: ignore[reportUnusedImport]
+def _import_transport() -> ModuleType:
+    from agent_runtime.tools.mcp import transport
+
+    return transport
 
 
 async def _until(event: asyncio.Event, seconds: float) -> bool:
     """Wait for an event; returns whether it was set in time."""
-    try:
+    with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            return await event.wait()
-    except TimeoutError:
-        return False
+            await event.wait()
+    return event.is_set()
 
 
 @asynccontextmanager
@@ -292,10 +292,6 @@ async def _open_client(client: Client, seconds: float) -> AsyncGenerator[Client]
         await client.__aenter__()
     try:
         yield client
-    except BaseException:
+    finally:
         async with _time_limit(CLOSE_SECONDS):
             await client.__aexit__(*sys.exc_info())
-        raise
-    else:
-        async with _time_limit(CLOSE_SECONDS):
-            await client.__aexit__(None, None, None)

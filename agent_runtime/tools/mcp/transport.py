@@ -84,7 +84,7 @@ class Connection:
         if response.status_code >= 400 and response.status_code not in {
             404,
             405,
-        }:  # the client falls back to the older protocol
+        }:  # the older protocol
             self.last_error = f"it answered {response.status_code} {response.reason_phrase}".rstrip()
 
     @asynccontextmanager

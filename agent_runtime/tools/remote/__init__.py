@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent_runtime.budget import Allowance, current
+from agent_runtime.budget import Budget, current
 from agent_runtime.config import DiscoveryConfig, RemoteAgentToolConfig
 from agent_runtime.errors import StartError, ToolError
 from agent_runtime.events import ToolSpec
@@ -127,7 +127,7 @@ class RemoteAgent:
             raise ToolError(f"The agent {name} did not answer ({answer.state}): {answer.text or 'no reason given'}")
         return answer.text or f"The agent {name} returned an empty answer."
 
-    def _budget(self) -> Allowance:
+    def _budget(self) -> Budget:
         """The share of the remaining budget that the other agent gets."""
         budget = current()
         if budget.depth >= MAX_DEPTH:

@@ -30,7 +30,7 @@ from a2a.types.a2a_pb2 import (
 )
 from google.protobuf.json_format import MessageToDict
 
-from agent_runtime.budget import Allowance
+from agent_runtime.budget import Budget
 from agent_runtime.events import Usage
 from agent_runtime.secrets import Credential
 from discovery.contract.models import AgentRecord, is_loopback
@@ -123,7 +123,7 @@ class A2AClient:
         for client in clients.values():
             await client.aclose()
 
-    async def ask(self, record: AgentRecord, message: str, budget: Allowance) -> Answer:
+    async def ask(self, record: AgentRecord, message: str, budget: Budget) -> Answer:
         """Ask an agent and wait for its complete answer; the tokens that it used are added to `budget.spent`.
 
         Cancelling this cancels the task of the other agent.

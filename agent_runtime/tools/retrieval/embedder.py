@@ -58,7 +58,9 @@ class SentenceTransformerEmbedder:
         del self._model
 
     def embed(self, texts: Sequence[str]) -> NDArray[float32]:
-        return self._model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
+        return self._model.encode(  # pyright: ignore[reportUnknownMemberType] - of images and sound
+            list(texts), normalize_embeddings=True, show_progress_bar=False
+        )
 
 
 def _load(name: str) -> sentence_transformers.SentenceTransformer:

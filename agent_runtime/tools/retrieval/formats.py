@@ -141,7 +141,7 @@ class _HtmlReader:
 
     def read(self, node: LexborNode) -> None:
         for child in node.iter(include_text=True):
-            self._read_one(child, child.tag)
+            self._read_one(child, child.tag or "")
 
     def sections(self) -> Iterator[Section]:
         self._end_section()

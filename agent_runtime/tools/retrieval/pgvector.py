@@ -27,7 +27,7 @@ _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1, 2))"  # the session s
 
 _INSERT = (
     "INSERT INTO {} (corpus, key, source, heading, page, text, embedding)"
-    " VALUES ($1, $2, $3, $4, $5, $6, $7::text::vector) ON CONFLICT DO NOTHING"  # another replica may insert at the same time
+    " VALUES ($1, $2, $3, $4, $5, $6, $7::text::vector) ON CONFLICT DO NOTHING"  # another replica may insert too
 )
 
 

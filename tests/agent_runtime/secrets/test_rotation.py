@@ -13,7 +13,7 @@ from fastapi.responses import Response
 
 from agent_runtime import Agent, ModelError, StartError, StoreError
 from agent_runtime.agent_file import load
-from agent_runtime.observability.telemetry import Telemetry
+from agent_runtime.observability import Telemetry
 from agent_runtime.secrets import MIN_RENEW_SECONDS, SecretResolver
 from agent_runtime.server.app import create_app
 from tests.agents import eventually, write_agent
