@@ -16,7 +16,6 @@ from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from agent_runtime.config import McpServerConfig
@@ -261,10 +260,10 @@ class _Server:
         return masked(text, {*self._resolver.values, *self._settings.value.values()})[:_MAX_REASON_CHARACTERS]
 
 
-def _import_transport() -> ModuleType:
-    from agent_runtime.tools.mcp import transport
+def _import_transport() -> object:
+    from agent_runtime.tools.mcp.transport import Connection
 
-    return transport
+    return Connection
 
 
 async def _until(event: asyncio.Event, seconds: float) -> bool:

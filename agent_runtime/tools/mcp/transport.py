@@ -100,6 +100,7 @@ class Connection:
         )
         with self._stderr() as stderr:
             async with stdio_client(program, stderr) as streams:
+                stderr.close()  # the program has its own copy: the pipe ends with the program
                 yield streams
 
     def _program(self, command: str) -> str:

@@ -155,14 +155,13 @@ class MemoryIndex:
 
     def __init__(self) -> None:
         self._passages: Sequence[Passage] = ()
-        self._vectors: NDArray[float32]
+        self._vectors: NDArray[float32] | None = None
 
     async def __aenter__(self) -> MemoryIndex:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        self._passages = ()
-        del self._vectors
+        self._passages, self._vectors = (), None
 
     async def fill(self, passages: Sequence[Passage], embed: Embed) -> None:
         self._passages, self._vectors = passages, await embed(passages)
@@ -171,6 +170,7 @@ class MemoryIndex:
         return await asyncio.to_thread(self._rank, vector, top_k, min_similarity)
 
     def _rank(self, vector: NDArray[float32], top_k: int, min_similarity: float) -> list[Passage]:
+        assert self._vectors is not None, "fill the index first"
         similarities = self._vectors @ vector
         count = min(top_k, len(similarities))
         partitioned = similarities.copy()

@@ -111,6 +111,33 @@ def test_descriptions_come_from_annotated_or_the_docstring() -> None:
     assert properties["status"]["description"] == "where it stands"
 
 
+@pytest.mark.parametrize(
+    "docstring",
+    [
+        "Search.\n\nParameters\n----------\ntext : str\n    a word\nlimit : int, optional\n    how many\n",
+        "Search.\n\n:param text: a word\n:param int limit: how many\n:returns: nothing\n",
+        "Search.\n\n@param text: a word\n@param limit: how many\n",
+        "Search.\n\nArgs:\n    text: a word\n\n    limit (int, optional): how many\n",
+    ],
+    ids=["numpydoc", "reST", "epydoc", "google"],
+)
+def test_every_common_docstring_style_describes_the_parameters(docstring: str) -> None:
+    def search(text: str, limit: int = 3) -> None: ...
+
+    search.__doc__ = docstring
+    spec = FunctionTool(search).spec
+    properties: Any = spec.parameters["properties"]
+    assert spec.description == "Search."
+    assert [properties[name]["description"] for name in ("text", "limit")] == ["a word", "how many"]
+
+
+def test_a_docstring_that_cannot_be_parsed_is_the_description() -> None:
+    def search(text: str) -> None: ...
+
+    search.__doc__ = "Search: by word.\n\nUse it when: the user asks.\n"
+    assert FunctionTool(search).spec.description == "Search: by word.\n\nUse it when: the user asks."
+
+
 def test_a_pydantic_model_is_an_object_of_the_schema() -> None:
     def save(order: Order) -> None: ...
 
