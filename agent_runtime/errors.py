@@ -62,14 +62,17 @@ class IssuerAway(MyAgentError):
     """The keys of the token issuer cannot be fetched, so no token can be checked; may pass by itself."""
 
 
-ModelFault = Literal["unreachable", "refused", "rate_limited", "quota", "context_overflow", "failed"]
+ModelFault = Literal[
+    "unreachable", "auth", "not_found", "invalid_request", "rate_limited", "quota", "context_overflow", "failed"
+]
 
 
 class ModelError(MyAgentError):
     """The model gave no usable reply.
 
-    `fault` tells who can act: `unreachable`, `rate_limited` and `failed` may pass by themselves; `refused` (a key or
-    a model name that is not accepted) and `quota` need the operator; `context_overflow` needs a shorter conversation.
+    `fault` says who must act: nobody for `unreachable`, `rate_limited` and `failed`, which may pass; the operator for
+    `auth` (the key), `not_found` (the model or the endpoint), `invalid_request` (the parameters) and `quota`; the
+    caller for `context_overflow`, which needs a shorter conversation.
     """
 
     def __init__(self, message: str, *, fault: ModelFault = "failed") -> None:

@@ -28,8 +28,7 @@ from agent_runtime.cli.terminal import console, status_mark
 from agent_runtime.engine import unmarked
 from agent_runtime.errors import ConfigError, ModelError, MyAgentError, Problem, StartError
 from agent_runtime.events import Message, ModelChunk, RunResult, ToolCall, ToolSpec, ToolUse, Usage
-from agent_runtime.models import Model, model_for
-from agent_runtime.models.base import ModelAround
+from agent_runtime.models import Model, ModelWrapper, model_for
 
 _NO_SUITE = "no such file; it lists conversations, such as `- {name: small talk, turns: [{say: hello, calls: []}]}`"
 
@@ -187,7 +186,7 @@ def junit_report(agent: str, outcomes: Sequence[Outcome]) -> str:
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
 
 
-class RecordingModel(ModelAround):
+class RecordingModel(ModelWrapper):
     """Passes requests to a model and records its replies in a file, one JSON object per line."""
 
     def __init__(self, model: Model, file: Path) -> None:

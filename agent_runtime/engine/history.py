@@ -15,7 +15,7 @@ from agent_runtime.config import SessionConfig
 from agent_runtime.engine.untrusted import RULE, marked, new_mark
 from agent_runtime.errors import ModelError
 from agent_runtime.events import Message
-from agent_runtime.models.base import Model
+from agent_runtime.models import Model
 from agent_runtime.sessions import SessionKey, SessionStore, Summary
 
 _log = logging.getLogger(__name__)

@@ -31,7 +31,7 @@ from agent_runtime.events import (
     ToolCalled,
     ToolResult,
 )
-from agent_runtime.models.base import Model
+from agent_runtime.models import Model
 from agent_runtime.tools import Tool, run_tool, shown_arguments
 
 T = TypeVar("T")

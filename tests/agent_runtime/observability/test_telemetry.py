@@ -61,7 +61,7 @@ async def test_metrics_count_runs_tools_tokens_and_failures_of_the_model(tmp_pat
     assert f'gen_ai_client_token_usage_sum{{{model},gen_ai_token_type="input"}} 30.0' in lines
     assert f'gen_ai_client_token_usage_sum{{{model},gen_ai_token_type="output"}} 9.0' in lines
     assert f'gen_ai_client_operation_duration_seconds_count{{error_type="",{model}}} 2.0' in lines
-    assert f'gen_ai_client_operation_duration_seconds_count{{error_type="refused",{model}}} 1.0' in lines
+    assert f'gen_ai_client_operation_duration_seconds_count{{error_type="auth",{model}}} 1.0' in lines
     assert 'myagent_tool_duration_seconds_count{agent="helper",outcome="ok",tool="add"} 1.0' in lines
     assert 'myagent_runs_active{agent="helper"} 0.0' in lines
 
