@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 from pydantic import TypeAdapter
 
-from discovery.contract.models import Registration
+from discovery.contract import Registration
 
 MOST_REMEMBERED = 16_384
 _Members = Mapping[str, msgspec.Raw]
