@@ -8,8 +8,7 @@ from typing import Any, cast
 from fastapi import APIRouter, Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from discovery.api.auth import Scoped, needs
-from discovery.api.dependencies import Config
+from discovery.api.auth import Config, Scoped, needs
 from discovery.api.problems import Refusal
 from discovery.contract.models import is_loopback
 from discovery.registry.registry import Registry

@@ -1,4 +1,4 @@
-"""`GET /metrics`: what an operator watches, in the format of Prometheus. Every name in one place."""
+"""`GET /metrics`: every metric of the registry, in the text format of Prometheus."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from discovery.api.auth import Scoped, needs
-from discovery.api.dependencies import Table, problems
-from discovery.registry.registry import Registry
+from discovery.api.auth import Scoped, Table, needs
+from discovery.api.openapi import problems
+from discovery.registry import Registry
 
 STATUSES = ("up", "degraded", "draining", "registered", "stale", "down")
 
@@ -19,7 +19,7 @@ router = APIRouter(route_class=Scoped)
 
 
 class _Table(Collector):
-    """Reads the registry when it is asked: nothing is counted twice."""
+    """Reads the registry at each scrape: nothing is counted twice."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry

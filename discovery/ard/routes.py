@@ -12,8 +12,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
-from discovery.api.auth import Scoped, needs
-from discovery.api.dependencies import Config, Table, only, problems
+from discovery.api.auth import Config, Scoped, Table, needs, only
+from discovery.api.openapi import problems
 from discovery.api.problems import invalid_request
 from discovery.ard.catalog import Camel, Catalog, Entry, Host, entries_of_all, registry_entry
 from discovery.ard.query import BrowseQuery, SearchRequest, browsed, matching, page_of
