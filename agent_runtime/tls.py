@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
-from agent_runtime.config.agent import DiscoveryConfig, ServerConfig
+from agent_runtime.config import DiscoveryConfig, ServerConfig
 from agent_runtime.errors import StartError
 from infrastructure.tls import ServerTls, TlsError, client_tls
 

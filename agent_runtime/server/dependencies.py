@@ -55,7 +55,9 @@ _NO_ROUTE = {  # Starlette's words, and what somebody who reads them can do
 }
 _HINTS = {
     "model_unreachable": "The model's endpoint is down or model.endpoint is wrong; the agent itself is well.",
-    "model_refused": "The agent's owner must check model.api_key, model.name and model.endpoint.",
+    "model_auth": "The agent's owner must check model.api_key.",
+    "model_not_found": "The agent's owner must check model.name and model.endpoint.",
+    "model_invalid_request": "The agent's owner must check model.parameters.",
     "model_quota": "The agent's owner must raise the quota at the provider.",
     "model_rate_limited": "Try again in a moment.",
     "model_context_overflow": "Send a shorter message, or start a new session.",

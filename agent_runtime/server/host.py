@@ -19,7 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 from agent_runtime.agent import Agent
 from agent_runtime.agent_file import AgentFile, load
 from agent_runtime.errors import MyAgentError, StartError
-from agent_runtime.observability.telemetry import Telemetry
+from agent_runtime.observability import Telemetry
 from agent_runtime.server.app import create_app
 from agent_runtime.server.runs import Runs
 

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agent_runtime.agent import Agent
-from agent_runtime.budget import allowed, read
+from agent_runtime.budget import Budget, applied
 
 CARD_PATH = "/.well-known/agent-card.json"
 
@@ -83,5 +83,5 @@ class Allowances:
             await self._app(scope, receive, send)
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        with allowed(read(headers)):
+        with applied(Budget.from_headers(headers)):
             await self._app(scope, receive, send)

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from agent_runtime.config.agent import AgentConfig
+from agent_runtime.config import AgentConfig
 from agent_runtime.server.api.openai_errors import PATHS
 
 SCHEME = "bearer"

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import JsonValue
 
 from agent_runtime.agent import Agent
-from agent_runtime.config.agent import McpServerConfig
+from agent_runtime.config import McpServerConfig
 from agent_runtime.masking import masked_values
 from agent_runtime.tls import registry_tls
 from discovery.client.client import RegistrationState, local_endpoint, own_endpoint, registered

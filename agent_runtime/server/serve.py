@@ -14,11 +14,11 @@ from typing import Any
 import uvicorn
 
 from agent_runtime.agent_file import AgentFile
-from agent_runtime.config.agent import ServerConfig
+from agent_runtime.config import ServerConfig
 from agent_runtime.errors import MyAgentError, StartError
+from agent_runtime.masking import LOG_MASK
 from agent_runtime.models import preload
-from agent_runtime.observability.logs import LOG_MASK
-from agent_runtime.observability.telemetry import Telemetry
+from agent_runtime.observability import Telemetry
 from agent_runtime.server.host import Fleet, Overrides
 from agent_runtime.tls import port_tls
 from discovery.contract.models import is_loopback
@@ -76,7 +76,7 @@ async def serve(
                 **bounded_heads(max(file.config.server.limits.max_header_bytes for file in files)),
                 **(tls.options if tls else {}),
             )
-            uvicorn_server = _Server(config, lambda: _ready(fleet, server, port, shared=shared))
+            uvicorn_server = _Server(config, lambda: _ready(fleet, server, port, telemetry, shared=shared))
             stop.then(lambda: setattr(uvicorn_server, "should_exit", True))
             watching = asyncio.create_task(fleet.watch()) if reload else None
             try:
@@ -166,9 +166,11 @@ class _Server(uvicorn.Server):
         yield  # ours stay: uvicorn's would end the process before the agent is closed
 
 
-def _ready(fleet: Fleet, server: ServerConfig, port: int, *, shared: bool) -> None:
+def _ready(fleet: Fleet, server: ServerConfig, port: int, telemetry: Telemetry | None, *, shared: bool) -> None:
     models = [agent.config.model for agent in fleet.agents]
     asyncio.get_running_loop().run_in_executor(None, preload, models)  # while nobody has asked yet
+    if telemetry:
+        asyncio.get_running_loop().run_in_executor(None, telemetry.load)
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(server.host, server.host)
     scheme = "https" if server.tls else "http"
     for agent in fleet.agents:

@@ -8,7 +8,7 @@ import pytest
 
 from agent_runtime import Agent, CallerError, ConfigError, ModelError, StartError, Usage
 from agent_runtime.components import PRESETS
-from agent_runtime.engine.question import MAX_MESSAGE_CHARACTERS
+from agent_runtime.conversation import MAX_MESSAGE_CHARACTERS
 from agent_runtime.events import Message
 from agent_runtime.models.scripted import ScriptedModel
 from tests.agent_runtime.speaking import Speaker, scripted_agent

@@ -117,7 +117,7 @@ async def test_the_environment_of_the_process_is_read_where_none_is_given(
 @pytest.mark.parametrize("specification", ["vault", "aws:eu", "yaml:", ""])
 async def test_a_secret_source_that_does_not_exist_is_the_operators_problem(tmp_path: Path, specification: str) -> None:
     file = write_agent(tmp_path, system_prompt="${secret:x}")
-    with pytest.raises(StartError, match="names no secret source; use aws, file:"):
+    with pytest.raises(StartError, match="is not a secret source; use aws, file:"):
         await load(file, environment={"MYAGENT_SECRETS": specification})
 
 

@@ -9,8 +9,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from agent_runtime.engine.run_state import Decision
-from agent_runtime.events import RunResult
+from agent_runtime.events import Decision, RunResult
 from agent_runtime.server.api.chat import native_words
 from agent_runtime.server.api.sse import EventStream, encoded
 from agent_runtime.server.auth.authenticator import Caller, Guarded

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from agent_runtime.agent import Agent
-from agent_runtime.engine.question import MAX_MESSAGE_CHARACTERS
+from agent_runtime.conversation import MAX_MESSAGE_CHARACTERS
 from agent_runtime.events import (
     ApprovalRequired,
     Finished,
@@ -27,7 +27,7 @@ from agent_runtime.server.api.sse import EventStream, Words, encoded, sse
 from agent_runtime.server.auth.authenticator import Caller, Guarded
 from agent_runtime.server.dependencies import CurrentAgent, CurrentRuns, owner_of, result_of, shown_problem
 from agent_runtime.server.runs import Failed, RunEvent
-from agent_runtime.sessions.base import SessionInfo
+from agent_runtime.sessions import SessionInfo
 
 router = APIRouter(tags=["chat"], route_class=Guarded)
 

@@ -59,5 +59,5 @@ def _registration(state: RegistrationState | None) -> dict[str, Any]:
 @router.get("/metrics", response_class=PlainTextResponse, openapi_extra=OPEN)
 async def metrics(agent: CurrentAgent) -> PlainTextResponse:
     """What was counted, in Prometheus' text format: all agents of this process, each with its own label."""
-    rendered = agent.telemetry.rendered() if agent.telemetry else b""
+    rendered = agent.telemetry.prometheus_text() if agent.telemetry else b""
     return PlainTextResponse(rendered, media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -18,7 +18,7 @@ from typing import Annotated, Any, cast
 from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
 
-from agent_runtime.config.agent import ServerConfig
+from agent_runtime.config import ServerConfig
 from agent_runtime.errors import TooMany, Unauthorized
 from agent_runtime.server.auth.oidc import Issuer, NotAccepted
 from agent_runtime.server.auth.origin_check import check_page

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import httpx
 
-from agent_runtime.config.agent import OidcConfig
+from agent_runtime.config import OidcConfig
 from agent_runtime.errors import IssuerAway, StartError
 from agent_runtime.tls import issuer_tls
 from discovery.contract.models import is_loopback
@@ -27,7 +27,7 @@ from discovery.contract.models import is_loopback
 _log = logging.getLogger(__name__)
 
 DOCUMENT = "/.well-known/openid-configuration"
-ASK_AGAIN_SECONDS = 30.0  # at the earliest, whatever the tokens say
+MIN_RENEW_SECONDS = 30.0  # at the earliest, whatever the tokens say
 FRESH_SECONDS = 3600.0
 USABLE_SECONDS = 24 * 3600.0  # while the issuer is away
 ANSWER_SECONDS = 5.0
@@ -142,7 +142,7 @@ class Issuer:
     async def _ask(self) -> None:
         """Ask for the keys, unless that was done a moment ago; of many who want it, one does."""
         async with self._asking:
-            if self._age(self._asked) < ASK_AGAIN_SECONDS:
+            if self._age(self._asked) < MIN_RENEW_SECONDS:
                 return
             try:
                 await self.check()

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from agent_runtime.config.agent import ServerConfig
+from agent_runtime.config import ServerConfig
 from discovery.contract.models import is_loopback
 
 

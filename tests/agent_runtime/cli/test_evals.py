@@ -41,7 +41,7 @@ async def test_each_complaint_says_what_was_expected_and_what_came(tmp_path: Pat
         write(tmp_path, openai.url)
         held = await myagent("test", "--junit", "report.xml", cwd=tmp_path)
     assert held.status == 1
-    assert "add was to be called with b=3, got 4" in held.out
+    assert "expected add to be called with b=3, got 4" in held.out
     assert "the answer contains 'six'" in held.out
     assert "does not match" in held.out
     assert "refused model.api_key" in held.out
@@ -92,7 +92,7 @@ async def test_replaying_without_a_recording_says_how_to_make_one(tmp_path: Path
     write(tmp_path, "http://127.0.0.1:9/v1")
     held = await myagent("test", "--replay", cwd=tmp_path)
     assert held.status == 1
-    assert "make it with myagent test --record" in held.err
+    assert "create it with myagent test --record" in held.err
 
 
 @pytest.mark.model

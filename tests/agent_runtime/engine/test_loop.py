@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agent_runtime import Finished, ModelError, RunStarted, Text, Thought, ToolCalled, ToolResult, Usage
-from agent_runtime.engine.untrusted import unfenced
+from agent_runtime.engine import unmarked
 from agent_runtime.events import Message, ToolCall
 from agent_runtime.models.scripted import ScriptedModel
 from tests.agent_runtime.speaking import Speaker, events_of, finished, scripted_agent
@@ -49,7 +49,7 @@ async def test_the_model_reads_the_result_of_its_call(tmp_path: Path, speaker: S
     model = ScriptedModel([speaker.calls("add", a=2, b=3), speaker.answers("5")])
     await events_of(scripted_agent(tmp_path, speaker.dialect, model))
     last = model.asked[1].messages[-1]
-    assert unfenced(last.content) == ("5" if speaker.dialect == "native" else "Observation: 5")
+    assert unmarked(last.content) == ("5" if speaker.dialect == "native" else "Observation: 5")
     assert last.role == ("tool" if speaker.dialect == "native" else "user")
 
 

@@ -12,9 +12,8 @@ import httpx
 import pytest
 
 from agent_runtime import Agent, Finished
-from agent_runtime.engine.run_state import Decision
 from agent_runtime.engine.untrusted import RULE
-from agent_runtime.events import ApprovalRequired
+from agent_runtime.events import ApprovalRequired, Decision
 from agent_runtime.models.scripted import ScriptedModel
 from agent_runtime.server.app import create_app
 from discovery.app import create_app as create_registry

@@ -117,7 +117,9 @@ async def test_a_failure_while_streaming_is_a_failed_event(tmp_path: Path) -> No
     ("fault", "status"),
     [
         ("unreachable", 502),
-        ("refused", 502),
+        ("auth", 502),
+        ("not_found", 502),
+        ("invalid_request", 502),
         ("quota", 502),
         ("failed", 502),
         ("rate_limited", 503),

@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("jwt", reason="needs the oidc extra")
 
-from agent_runtime.config.agent import OidcConfig
+from agent_runtime.config import OidcConfig
 from agent_runtime.errors import IssuerAway
 from agent_runtime.models.scripted import ScriptedModel
 from agent_runtime.server.auth.oidc import Issuer as Checker

@@ -13,8 +13,7 @@ pytest.importorskip("a2a", reason="needs the a2a extra")
 
 from agent_runtime import Agent, ConfigError, ModelError, StartError
 from agent_runtime.agent_file import load
-from agent_runtime.engine.run_state import Decision
-from agent_runtime.events import Message, ToolSpec, Usage
+from agent_runtime.events import Decision, Message, ToolSpec, Usage
 from agent_runtime.models.scripted import Reply, ScriptedModel
 from agent_runtime.server.app import create_app
 from agent_runtime.tools.remote.agent import MAX_DEPTH
