@@ -117,7 +117,7 @@ def chat(
 
     if file is not None and message is None and (config is not None or not args.is_agent_file(file)):
         file, message = None, file
-    converse(args.agent_file(Path(file) if file else None, config), message, session)
+    converse(args.agent_file(Path(file) if file else None, config), message, session or "terminal")
 
 
 @app.command()
@@ -258,7 +258,7 @@ def register(
         "instance_id": instance_id,
     }
     return register_service(
-        {field: value for field, value in fields.items() if value},
+        {field: value for field, value in fields.items() if value or value == ""},
         command or [],
         file=file,
         url=discovery_url,

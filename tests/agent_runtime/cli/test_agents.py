@@ -115,9 +115,7 @@ async def test_json_is_the_array_of_the_registry(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("flags", [(), ("--json",)])
-async def test_while_the_registry_is_away_its_last_list_is_shown_with_its_age(
-    tmp_path: Path, flags: tuple[str, ...]
-) -> None:
+async def test_an_unavailable_registry_shows_its_last_list_with_its_age(tmp_path: Path, flags: tuple[str, ...]) -> None:
     async with a_registry(ADA, MAIL) as url:
         before = await agents_command(tmp_path, "--discovery-url", url, *flags)
     away = await agents_command(tmp_path, "--discovery-url", url, *flags)
@@ -131,7 +129,7 @@ async def test_while_the_registry_is_away_its_last_list_is_shown_with_its_age(
     assert [agent["name"] for agent in json.loads(chosen.out)] == ["billing"]
 
 
-async def test_a_registry_that_was_never_heard_of_is_one_sentence(tmp_path: Path) -> None:
+async def test_an_unavailable_registry_without_a_cached_list_is_one_sentence(tmp_path: Path) -> None:
     for flags in ((), ("--json",)):
         ended = await agents_command(tmp_path, "--discovery-url", f"http://127.0.0.1:{free_port()}", *flags)
         assert (ended.status, ended.out) == (1, "")
@@ -175,7 +173,7 @@ async def test_ctrl_c_ends_a_watch_with_status_0(tmp_path: Path) -> None:
     assert (process.returncode, errors) == (0, b"")
 
 
-async def test_a_reader_that_has_seen_enough_ends_the_command_quietly(tmp_path: Path) -> None:
+async def test_a_closed_pipe_ends_the_command_without_an_error(tmp_path: Path) -> None:
     many = [ADA | {"name": f"billing-{number:04}", "description": "x" * 4000} for number in range(100)]
     async with a_registry(*many) as url:
         line = f"{sys.executable} -W error -m agent_runtime agents --json --discovery-url {url} | head -1"
@@ -208,7 +206,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(("more", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
-async def test_colour_is_for_a_terminal_whose_owner_wants_it(
+async def test_colours_appear_on_a_terminal_only_and_no_color_turns_them_off(
     tmp_path: Path, more: dict[str, str], coloured: bool
 ) -> None:
     async with a_registry(ADA) as url:
@@ -248,7 +246,7 @@ async def watching(url: str, folder: Path, **chosen: Any) -> AsyncGenerator[Call
         assert task.cancelled()
 
 
-async def test_a_watch_goes_on_with_the_last_list_and_its_age_while_the_registry_is_away(
+async def test_a_watch_shows_the_last_list_while_the_registry_is_unavailable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("agent_runtime.cli.agents.POLL_SECONDS", 0.05)
@@ -264,9 +262,7 @@ async def test_a_watch_goes_on_with_the_last_list_and_its_age_while_the_registry
             assert "mail" in await shows("1 agent", without="not available")
 
 
-async def test_a_watch_reads_the_list_when_the_registry_says_that_it_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_watch_reads_the_list_again_after_an_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent_runtime.cli.agents.POLL_SECONDS", 3600)  # nothing comes of waiting
     async with event_registry() as registry, watching(registry.url, tmp_path, tag="money") as shows:
         await shows("No agent at")
@@ -282,7 +278,7 @@ async def test_a_watch_reads_the_list_when_the_registry_says_that_it_changed(
         assert registry.lists - read_by_then < 20
 
 
-async def test_a_watch_is_told_at_once_by_a_real_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_watch_follows_the_events_of_a_real_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent_runtime.cli.agents.POLL_SECONDS", 3600)
     async with a_registry(ADA) as url, watching(url, tmp_path) as shows, DiscoveryClient(url) as client:
         await shows("1 agent")
@@ -292,7 +288,7 @@ async def test_a_watch_is_told_at_once_by_a_real_registry(tmp_path: Path, monkey
         await shows("1 agent", without="billing")
 
 
-async def test_a_watch_picks_a_stream_up_again_that_broke_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_watch_reconnects_a_broken_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent_runtime.cli.agents.POLL_SECONDS", 0.05)
     async with event_registry() as registry, watching(registry.url, tmp_path) as shows:
         await until(lambda: registry.readers)
@@ -319,7 +315,7 @@ NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
         (3 * 86_400, "3 days ago"),
     ],
 )
-def test_a_moment_is_told_in_the_largest_unit_that_says_something(seconds: int, words: str) -> None:
+def test_a_time_is_shown_in_the_largest_useful_unit(seconds: int, words: str) -> None:
     assert ago(NOW - timedelta(seconds=seconds), NOW) == words
 
 

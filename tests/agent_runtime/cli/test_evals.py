@@ -35,7 +35,7 @@ async def test_conversations_that_go_as_expected_end_with_status_0(tmp_path: Pat
     assert "2 of 2 conversations went as expected with openai/test-model" in held.out
 
 
-async def test_each_complaint_says_what_was_expected_and_what_came(tmp_path: Path) -> None:
+async def test_each_failure_names_the_expected_and_the_actual_value(tmp_path: Path) -> None:
     wrong = {"index": 0, "id": "c1", "function": {"name": "add", "arguments": '{"a": 2, "b": 4}'}}
     async with serving_openai(calls([wrong]), says("It is six."), refuses(401)) as openai:
         write(tmp_path, openai.url)

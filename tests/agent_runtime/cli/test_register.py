@@ -97,7 +97,7 @@ async def test_an_entry_is_there_while_the_process_runs_and_gone_after_sigterm(t
     assert [(one.instance_id, one.ttl_seconds) for one in entry.instances] == [("pod-1", 60)]
 
 
-async def test_what_nobody_said_is_not_made_up(tmp_path: Path) -> None:
+async def test_fields_that_are_not_given_have_defaults(tmp_path: Path) -> None:
     async with a_registry() as registry, started("register", *BILLING, *registry.flags, cwd=tmp_path):
         entry = await registry.entry(name="billing")
     assert (entry.agent_type, entry.version, entry.tools) == ("service", "unknown", [])
@@ -164,7 +164,7 @@ async def test_a_file_holds_all_fields_and_a_flag_wins_over_it(tmp_path: Path, n
         (("--file", "f.yaml", *BILLING), "owner: ${secret:a/b}", ["secret a/b: a registration is public"]),
     ],
 )
-async def test_bad_input_is_said_at_the_place_it_stands(
+async def test_invalid_input_is_reported_at_its_place(
     tmp_path: Path, flags: tuple[str, ...], text: str | None, sentences: list[str]
 ) -> None:
     for name in ("f.yaml", "f.json"):
@@ -212,7 +212,7 @@ class Thing:
         await send({"type": "http.response.body", "body": b"never mind"})
 
 
-async def test_a_health_address_says_up_degraded_or_by_its_silence_down(tmp_path: Path) -> None:
+async def test_a_health_address_decides_between_up_degraded_and_down(tmp_path: Path) -> None:
     thing, port = Thing(), free_port()
     health = ("--health", f"http://127.0.0.1:{port}/health", "--heartbeat-seconds", "0.2")
     async with a_registry() as registry, started("register", *BILLING, *registry.flags, *health, cwd=tmp_path) as side:
@@ -250,15 +250,13 @@ async def test_before_the_health_address_answers_there_is_no_entry_and_sigterm_e
 
 
 @pytest.mark.parametrize(("program", "status"), [("exit 0", 0), ("exit 7", 7), ("kill -KILL $$", 137)])
-async def test_the_status_of_the_command_is_ours_and_its_streams_are_too(
-    tmp_path: Path, program: str, status: int
-) -> None:
+async def test_exit_status_and_streams_of_the_command_are_passed_on(tmp_path: Path, program: str, status: int) -> None:
     ended = await register(tmp_path, *BILLING, *NOBODY, "--", "sh", "-c", f"echo out; echo err >&2; {program}")
     assert (ended.status, ended.out) == (status, "out\n")
     assert "err\n" in ended.err
 
 
-async def test_an_entry_lives_as_long_as_the_command_which_hears_every_signal(tmp_path: Path) -> None:
+async def test_an_entry_lasts_as_long_as_the_command_which_receives_every_signal(tmp_path: Path) -> None:
     async with a_registry() as registry:
         command = ("register", *BILLING, *registry.flags, "--", sys.executable, "-c", WAITS)
         async with started(*command, cwd=tmp_path) as process:
@@ -320,7 +318,7 @@ async def test_the_help_says_what_health_means_and_where_the_token_comes_from(tm
         assert word in ended.out
 
 
-async def test_nothing_is_said_to_a_health_address_but_the_question(tmp_path: Path) -> None:
+async def test_a_health_check_sends_no_credentials(tmp_path: Path) -> None:
     heard: list[dict[bytes, bytes]] = []
 
     async def noting(scope: Any, receive: Any, send: Any) -> None:

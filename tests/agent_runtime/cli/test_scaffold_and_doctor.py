@@ -49,7 +49,7 @@ async def test_the_schema_is_json_schema_and_says_what_each_key_is_for(tmp_path:
     assert schema["additionalProperties"] is False
 
 
-async def test_doctor_says_of_each_part_whether_it_is_there_and_one_that_is_missing_hides_no_other(
+async def test_doctor_checks_each_component_on_its_own(
     tmp_path: Path,
 ) -> None:
     async with serving_openai(refuses(401, "no such key")) as openai:
@@ -72,7 +72,7 @@ async def test_doctor_says_of_each_part_whether_it_is_there_and_one_that_is_miss
     assert "sk-secret-of-a-person" not in examined.out + examined.err
 
 
-async def test_doctor_is_content_with_a_token_that_registers_and_does_not_read(tmp_path: Path) -> None:
+async def test_doctor_accepts_a_token_that_registers_and_does_not_read(tmp_path: Path) -> None:
     tokens = read_tokens("register:t0ps3cret")
     registry = create_registry(Settings(database_url="memory://", tokens=tokens))
     async with serving_openai(says("Hello.")) as openai, serve(registry) as url:
@@ -86,7 +86,7 @@ async def test_doctor_is_content_with_a_token_that_registers_and_does_not_read(t
     assert found == [True, False]
 
 
-async def test_doctor_is_content_when_everything_is_there(tmp_path: Path) -> None:
+async def test_doctor_passes_when_everything_is_available(tmp_path: Path) -> None:
     async with serving_openai(says("Hello.")) as openai:
         write_agent(tmp_path, model={"name": "test-model", "endpoint": openai.url})
         examined = await myagent("doctor", cwd=tmp_path)
