@@ -5,7 +5,7 @@ import gzip
 import json
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
@@ -13,15 +13,14 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
-from discovery.api.auth import OPEN, Bare, Config, Scoped, Table, Who, check_name, needs, only, registry_of
+from discovery.api.auth import Bare, Scoped, Table, Who, check_name, needs, only, registry_of
 from discovery.api.openapi import body_of, problems, query_of
 from discovery.api.paging import ListQuery, page_of
 from discovery.api.problems import Refusal
-from discovery.contract.models import AgentRecord, Check, Lease, Notice, Registered, Registration, is_loopback
-from discovery.registry import Accepted, HistoryEntry, Hit, Registry, StoreError
+from discovery.contract.models import AgentRecord, Lease, Notice, Registered, Registration, is_loopback
+from discovery.registry import Accepted, HistoryEntry, Hit, Registry
 from discovery.registry.leases import interval_seconds
 from discovery.registry.search import wanted
-from discovery.settings import version
 
 MIN_GZIP_BYTES = 1024
 GZIP_LEVEL = 4
@@ -152,44 +151,6 @@ async def remove(
     await table.remove(name, instance_id, boot_id)
 
 
-@router.get("/livez", summary="Is the process alive?", response_model=dict[str, str], openapi_extra=OPEN)
-async def livez() -> dict[str, str]:
-    """Does not look at the storage: restarting this process would not repair it."""
-    return {"status": "ok"}
-
-
-@router.get(
-    "/readyz",
-    summary="Is the table loaded and the storage usable?",
-    openapi_extra=OPEN,
-    responses=problems(_503="Not now; `detail` says why"),
-)
-async def readyz(table: Table) -> dict[str, str]:
-    """503 with the reason while registrations cannot be kept."""
-    await table.check()
-    return {"status": "ok"}
-
-
-@router.get("/health", summary="Named checks, for people", openapi_extra=needs("read"))
-async def health(table: Table, settings: Config) -> dict[str, Any]:
-    """Always 200: this describes, /readyz decides."""
-    try:
-        await table.check()
-        store = Check(name="store", ok=True)
-    except StoreError as error:
-        store = Check(name="store", ok=False, reason=str(error))
-    return {
-        "status": "ok" if store.ok else "degraded",
-        "version": version(),
-        "instances": len(table.records),
-        "revision": table.revision,
-        "guard": table.guard and table.guard.model_dump(mode="json") | {"silent": len(table.guard.silent)},
-        "probe": settings.probe,
-        "open_to_network": settings.open_to_network,
-        "checks": [store.model_dump(exclude_none=True)],
-    }
-
-
 async def _registration_in(request: Request) -> Registration:
     """The body as a registration; what is wrong with it is raised as FastAPI does."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -218,10 +179,8 @@ _known_parameters = only(*ListQuery.model_fields)
 
 
 def _query_in(request: Request) -> ListQuery:
-    given = request.query_params
-    single = {"limit", "cursor"}
     try:
-        return ListQuery.model_validate({key: given[key] if key in single else given.getlist(key) for key in given})
+        return ListQuery.read(request.query_params)
     except ValidationError as error:
         raise _in_request(error, "query") from None
 

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from pydantic import AfterValidator, BaseModel, Field
 from pydantic_core import PydanticCustomError
+from starlette.datastructures import QueryParams
 
 from discovery.contract.fields import readable_by
 from discovery.contract.filters import Filters
@@ -49,6 +50,14 @@ class ListQuery(BaseModel):
     cursor: Annotated[str, readable_by(lambda text: _name_in(text))] | None = Field(
         None, max_length=1024, description="Where a page goes on: taken from a `Link`, never made up"
     )
+
+    @classmethod
+    def read(cls, parameters: QueryParams) -> "ListQuery":
+        """Read the parameters of a request."""
+        single = {"limit", "cursor"}
+        return cls.model_validate(
+            {key: parameters[key] if key in single else parameters.getlist(key) for key in parameters}
+        )
 
     @property
     def filters(self) -> Filters:

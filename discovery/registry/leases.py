@@ -1,5 +1,6 @@
 """The lease rules: the status of a record at a time, and when it changes next. Pure: the caller passes the time."""
 
+import time
 from bisect import bisect_right
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -23,6 +24,8 @@ GUARD_DURATION = timedelta(minutes=15)
 
 FLAPPING_TRANSITIONS = 4
 FLAPPING_WINDOW = timedelta(minutes=10)
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
 
 Status = Literal["registered", "up", "degraded", "draining", "stale", "down", "removed"]
 LIVE: frozenset[Status] = frozenset({"up", "degraded", "draining"})
@@ -64,6 +67,11 @@ class Record(NamedTuple):
 @lru_cache(maxsize=1024)  # used several times by each heartbeat
 def _lease(ttl_seconds: float | None) -> timedelta | None:
     return None if ttl_seconds is None else timedelta(seconds=ttl_seconds)
+
+
+def elapsed() -> float:
+    """Seconds that passed, independent of the wall clock; a machine's sleep counts where the system reports it."""
+    return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)
 
 
 class Transition(NamedTuple):

@@ -6,7 +6,6 @@ nothing moves times in memory only, so agents keep their leases while the storag
 """
 
 import logging
-import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -15,7 +14,7 @@ from typing import TypeVar, cast
 from discovery.contract.models import AgentRecord, Reachability, Registration
 from discovery.registry import rules
 from discovery.registry.history import GuardState, HistoryEntry
-from discovery.registry.leases import Record, after_restart
+from discovery.registry.leases import Record, after_restart, elapsed
 from discovery.registry.listing import Listing, Prepared, agent_record, hits_of, tag_of
 from discovery.registry.rules import Accepted
 from discovery.registry.search import Hit, ranked
@@ -34,14 +33,8 @@ SHARED_MARGIN = timedelta(seconds=2 * SWEEP_SECONDS)
 
 Answer = TypeVar("Answer")
 Rule = Callable[[Draft], object]
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
 
 logger = logging.getLogger(__name__)
-
-
-def elapsed() -> float:
-    """Seconds that passed, independent of the wall clock; a machine's sleep counts where the system reports it."""
-    return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)
 
 
 class Registry:
