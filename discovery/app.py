@@ -12,11 +12,10 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from discovery import portal
-from discovery.api import agents, events, mcp_mount, metrics, openapi
+from discovery.api import agents, events, mcp, metrics, openapi
 from discovery.api.problems import RequestLimits, add_error_table
-from discovery.ard import routes as ard
-from discovery.contract.models import utc_now
-from discovery.probe.prober import probing
+from discovery.contract import utc_now
+from discovery.probe import probing
 from discovery.registry import SWEEP_SECONDS, Registry, Store, StoreError, Watch
 from discovery.settings import Settings, version
 from discovery.stores import open_store
@@ -69,10 +68,10 @@ def create_app(
                 )
             await stack.enter_async_context(_background(registry))
             await stack.enter_async_context(probing(registry, settings, clock or utc_now))
-            mcp = mcp_mount.McpDoor(registry)
-            stack.push_async_callback(mcp.aclose)
+            mcp_server = mcp.McpServer(registry)
+            stack.push_async_callback(mcp_server.aclose)
             compressor = agents.ListCompressor()
-            yield {"registry": registry, "settings": settings, "mcp": mcp, "list_compressor": compressor}
+            yield {"registry": registry, "settings": settings, "mcp": mcp_server, "list_compressor": compressor}
 
     app = _Application(
         settings.cors_origins,
@@ -84,13 +83,21 @@ def create_app(
     )
     app.state.watch = watch
     add_error_table(app)
-    mcp_routers = [mcp_mount.router] if mcp_mount.is_installed() else []
-    rest = (events.router, ard.router, *mcp_routers, metrics.router, openapi.router, portal.router)
-    for router in (agents.fleet, agents.router, *rest):
-        app.include_router(router)
+    _include_routers(app, settings)
     describe = app.openapi
     app.openapi = lambda: openapi.describe(describe())
     return app
+
+
+def _include_routers(app: FastAPI, settings: Settings) -> None:
+    mcp_routers = [mcp.router] if mcp.is_installed() else []
+    rest = (events.router, *mcp_routers, metrics.router, openapi.router, portal.router)
+    for router in (agents.fleet, agents.router, *rest):
+        app.include_router(router)
+    if settings.ard:
+        from discovery.ard import router
+
+        app.include_router(router)
 
 
 @asynccontextmanager

@@ -18,8 +18,8 @@ from rich.text import Text
 
 from agent_runtime.cli.terminal import console, print_table
 from agent_runtime.tls import shell_tls
-from discovery.client.client import Chosen, DiscoveryClient, DiscoveryError, LastList
-from discovery.contract.models import AgentRecord, utc_now
+from discovery.client import CachedList, DiscoveryClient, DiscoveryError
+from discovery.contract import AgentRecord, FilterValues, utc_now
 
 DEFAULT_URL = "http://127.0.0.1:9000"
 POLL_SECONDS = 2.0
@@ -33,7 +33,7 @@ TITLES = ("NAME", "STATUS", "VERSION", "MODEL", ">TOOLS", "OWNER", "ENDPOINT", "
 Mode = Literal["once", "json", "watch"]
 
 
-def show_agents(url: str | None, chosen: Chosen, mode: Mode, environment: Mapping[str, str]) -> int:
+def show_agents(url: str | None, chosen: FilterValues, mode: Mode, environment: Mapping[str, str]) -> int:
     """Print the agents of a registry; returns the exit status: 1 if the registry did not answer."""
     url = url or environment.get("MYAGENT_DISCOVERY_URL") or DEFAULT_URL
     token = environment.get("MYAGENT_DISCOVERY_TOKEN") or None
@@ -69,12 +69,12 @@ def cache_folder(environment: Mapping[str, str]) -> Path | None:
 class _Listing:
     """The list to show; with an `error` it is the last one that was received, if any."""
 
-    last: LastList | None
+    last: CachedList | None
     error: str | None = None
     is_refused: bool = False
 
 
-async def show_once(client: DiscoveryClient, chosen: Chosen, out: Console, mode: Mode = "once") -> int:
+async def show_once(client: DiscoveryClient, chosen: FilterValues, out: Console, mode: Mode = "once") -> int:
     """Print the list; the last one, with the reason and status 1, if the registry is not available."""
     listing = await _read(client, chosen)
     if listing.last is not None and mode == "json":
@@ -88,7 +88,7 @@ async def show_once(client: DiscoveryClient, chosen: Chosen, out: Console, mode:
     return 1
 
 
-async def watch(client: DiscoveryClient, chosen: Chosen, out: Console) -> int:
+async def watch(client: DiscoveryClient, chosen: FilterValues, out: Console) -> int:
     """Print the list whenever it changes, until Ctrl-C or until the registry refuses the request.
 
     A registry without an event stream is polled.
@@ -143,13 +143,13 @@ class _Changes:
             await asyncio.sleep(POLL_SECONDS)
 
 
-async def _read(client: DiscoveryClient, chosen: Chosen) -> _Listing:
+async def _read(client: DiscoveryClient, chosen: FilterValues) -> _Listing:
     try:
-        return _Listing(LastList(await client.agents(**chosen), utc_now()))
+        return _Listing(CachedList(await client.agents(**chosen), utc_now()))
     except DiscoveryError as error:
         if _is_refusal(error):
             return _Listing(None, str(error), is_refused=True)  # an old list would hide the refusal
-        return _Listing(await client.last_agents(**chosen), str(error))
+        return _Listing(await client.cached_agents(**chosen), str(error))
 
 
 def _is_refusal(error: DiscoveryError) -> bool:
@@ -163,12 +163,12 @@ def _error_message(client: DiscoveryClient, listing: _Listing) -> str:
         return f"{address} refuses the request: {reason.rstrip('.')}.{hint}"
     cached = "no earlier list is cached"
     if listing.last is not None:
-        age = ago(listing.last.heard_at, utc_now())
+        age = ago(listing.last.fetched_at, utc_now())
         cached = f"this is its list from {age}" if listing.last.agents else f"its list from {age} is empty"
     return f"{address} is not available ({reason}): {cached}. Start a registry with `myagent discovery`."
 
 
-def _print_listing(client: DiscoveryClient, chosen: Chosen, listing: _Listing, out: Console) -> None:
+def _print_listing(client: DiscoveryClient, chosen: FilterValues, listing: _Listing, out: Console) -> None:
     agents = [] if listing.last is None else listing.last.agents
     if agents:
         print_table(out, [_row(agent, utc_now()) for agent in agents], TITLES)
@@ -197,7 +197,7 @@ def _row(agent: AgentRecord, now: datetime) -> tuple[str | Text, ...]:
     )
 
 
-def _summary(client: DiscoveryClient, chosen: Chosen, agents: Sequence[AgentRecord]) -> str:
+def _summary(client: DiscoveryClient, chosen: FilterValues, agents: Sequence[AgentRecord]) -> str:
     statuses = [agent.status for agent in agents]
     known = [status for status in STATUSES if status in statuses]
     counts = [f"{statuses.count(status)} {_short(status)}" for status in [*known, *sorted({*statuses} - {*STATUSES})]]

@@ -28,7 +28,7 @@ from agent_runtime.server.auth.oidc import Issuer
 from agent_runtime.sessions import store_for
 from agent_runtime.tls import port_tls, registry_tls
 from agent_runtime.tools import tool_for
-from discovery.client.client import DiscoveryClient, DiscoveryError
+from discovery.client import DiscoveryClient, DiscoveryError
 
 
 def show_validity(path: Path, *, as_json: bool) -> int:

@@ -33,8 +33,8 @@ from agent_runtime.config import (
     resolve,
 )
 from agent_runtime.errors import ConfigError, Problem, StartError
-from discovery.client.client import DiscoveryClient, DiscoveryError, registered
-from discovery.contract.models import Check, Registration
+from discovery.client import DiscoveryClient, DiscoveryError, registered
+from discovery.contract import Check, Registration
 
 _log = logging.getLogger(__name__)
 

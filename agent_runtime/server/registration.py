@@ -14,8 +14,8 @@ from agent_runtime.agent import Agent
 from agent_runtime.config import McpServerConfig
 from agent_runtime.masking import masked_values
 from agent_runtime.tls import registry_tls
-from discovery.client.client import RegistrationState, local_endpoint, own_endpoint, registered
-from discovery.contract.models import (
+from discovery.client import RegistrationState, local_endpoint, own_endpoint, registered
+from discovery.contract import (
     DEFAULT_INSTANCE_ID,
     Check,
     Links,

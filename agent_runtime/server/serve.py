@@ -21,7 +21,7 @@ from agent_runtime.models import preload
 from agent_runtime.observability import Telemetry
 from agent_runtime.server.host import Fleet, Overrides
 from agent_runtime.tls import port_tls
-from discovery.contract.models import is_loopback
+from discovery.contract import is_loopback
 from infrastructure.heads import bounded_heads
 
 _log = logging.getLogger(__name__)

@@ -17,10 +17,9 @@ from discovery.api.auth import Bare, Scoped, Table, Who, check_name, needs, only
 from discovery.api.openapi import body_of, problems, query_of
 from discovery.api.paging import ListQuery, page_of
 from discovery.api.problems import Refusal
-from discovery.contract.models import AgentRecord, Lease, Notice, Registered, Registration, is_loopback
+from discovery.contract import AgentRecord, Lease, Notice, Registered, Registration, is_loopback, query_words
 from discovery.registry import Accepted, HistoryEntry, Hit, Registry
 from discovery.registry.leases import interval_seconds
-from discovery.registry.search import wanted
 
 MIN_GZIP_BYTES = 1024
 GZIP_LEVEL = 4
@@ -227,7 +226,9 @@ def _warnings(endpoint: str, caller: str | None) -> list[Notice]:
 async def _hits(registry: Registry, texts: list[str]) -> list[Hit]:
     """The results of all searches, each agent once."""
     found = [
-        hit for text in texts for hit in await registry.search(wanted(text), every=True, limit=len(registry.records))
+        hit
+        for text in texts
+        for hit in await registry.search(query_words(text), every=True, limit=len(registry.records))
     ]
     return list({hit.agent.name: hit for hit in found}.values())
 

@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from discovery.api.auth import Scoped, Table, needs, only
 from discovery.api.openapi import problems
-from discovery.contract.models import utc_now
+from discovery.contract import utc_now
 from discovery.registry import Watch
 
 MAX_SEND_SECONDS = 30.0  # for one chunk: a slower reader is disconnected

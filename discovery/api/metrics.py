@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from discovery.api.auth import OPEN, Config, Scoped, Table, needs
 from discovery.api.openapi import problems
-from discovery.contract.models import Check
+from discovery.contract import Check
 from discovery.registry import Registry, StoreError
 from discovery.settings import version
 

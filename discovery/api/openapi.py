@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from discovery.api.auth import SCHEMES, Scoped, needs
 from discovery.api.problems import MEDIA_TYPE
-from discovery.contract.models import Problem, Registration
+from discovery.contract import Problem, Registration
 
 router = APIRouter(include_in_schema=False, route_class=Scoped)
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
 
-from discovery.contract.models import AgentRecord, InstanceRecord, Registration
+from discovery.contract import AgentRecord, InstanceRecord, Registration, match_words
 from discovery.registry.leases import Record, changes_at
-from discovery.registry.search import Found, Hit, matched
+from discovery.registry.search import Found, Hit
 from discovery.registry.table import Table
 
 BEST_FIRST = ("up", "degraded", "registered", "draining", "stale", "down", "removed")
@@ -121,7 +121,7 @@ def hits_of(table: Table, found: Iterable[Found], words: Sequence[str]) -> list[
     for name, score in found:
         agent = agent_record(table, name)
         if agent is not None:
-            places = matched(agent, words, every=False) or []
+            places = match_words(agent, words, every=False) or []
             hits.append(Hit(agent.model_copy(update={"matched": places}), score, places))
     return hits
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TypeVar, cast
 
-from discovery.contract.models import AgentRecord, Reachability, Registration
+from discovery.contract import AgentRecord, Reachability, Registration
 from discovery.registry import rules
 from discovery.registry.history import GuardState, HistoryEntry
 from discovery.registry.leases import Record, after_restart, elapsed

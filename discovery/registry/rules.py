@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from discovery.contract.models import Conflict, Reachability, Registration
+from discovery.contract import Conflict, Reachability, Registration
 from discovery.registry.contract_diff import contract_diff
 from discovery.registry.leases import LIVE, Record, Transition, due_transition, mass_silence, reported
 from discovery.registry.table import Draft, Key, Table, moved

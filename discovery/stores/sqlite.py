@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import aiosqlite
 
-from discovery.contract.models import utc_now
+from discovery.contract import utc_now
 from discovery.registry.history import HistoryEntry
 from discovery.registry.leases import Record
 from discovery.registry.search import WEIGHTS, Found

@@ -26,7 +26,7 @@ from agent_runtime.server.api.approvals import DecisionRequest
 from agent_runtime.server.api.chat import ChatRequest
 from agent_runtime.server.app import create_app as create_agent_app
 from discovery.app import create_app as create_registry_app
-from discovery.contract.models import AgentRecord, Problem, Registered, Registration
+from discovery.contract import AgentRecord, Problem, Registered, Registration
 from discovery.registry.history import HistoryEntry
 from discovery.settings import Settings
 from tests.docs.commands import commands_in, complaint

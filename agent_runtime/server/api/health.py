@@ -11,7 +11,7 @@ from fastapi.responses import PlainTextResponse
 from agent_runtime.masking import masked_values
 from agent_runtime.server.auth.authenticator import OPEN, Guarded
 from agent_runtime.server.dependencies import CurrentAgent
-from discovery.client.client import RegistrationState
+from discovery.client import RegistrationState
 
 router = APIRouter(tags=["health"], route_class=Guarded)
 

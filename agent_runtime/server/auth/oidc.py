@@ -22,7 +22,7 @@ import httpx
 from agent_runtime.config import OidcConfig
 from agent_runtime.errors import IssuerAway, StartError
 from agent_runtime.tls import issuer_tls
-from discovery.contract.models import is_loopback
+from discovery.contract import is_loopback
 
 _log = logging.getLogger(__name__)
 

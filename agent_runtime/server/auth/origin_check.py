@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from agent_runtime.config import ServerConfig
-from discovery.contract.models import is_loopback
+from discovery.contract import is_loopback
 
 
 def check_origin(request: Request, server: ServerConfig) -> None:

@@ -33,7 +33,7 @@ from google.protobuf.json_format import MessageToDict
 from agent_runtime.budget import Budget
 from agent_runtime.events import Usage
 from agent_runtime.secrets import Credential
-from discovery.contract.models import AgentRecord, is_loopback
+from discovery.contract import AgentRecord, is_loopback
 
 CONNECT_SECONDS = 5.0
 CARD_SECONDS = 10.0

@@ -22,8 +22,8 @@ from agent_runtime.errors import StartError, ToolError
 from agent_runtime.events import ToolSpec
 from agent_runtime.secrets import Credential
 from agent_runtime.tls import registry_tls
-from discovery.client.client import DiscoveryClient, DiscoveryError
-from discovery.contract.models import AgentRecord
+from discovery.client import DiscoveryClient, DiscoveryError
+from discovery.contract import AgentRecord
 
 if TYPE_CHECKING:
     from agent_runtime.tools.remote.a2a import A2ACaller

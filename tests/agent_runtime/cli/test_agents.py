@@ -16,8 +16,8 @@ import pytest
 from agent_runtime.cli.agents import ago, cache_folder, watch
 from agent_runtime.cli.terminal import console
 from discovery.app import create_app as create_registry
-from discovery.client.client import Chosen, DiscoveryClient
-from discovery.contract.models import Registration
+from discovery.client import DiscoveryClient
+from discovery.contract import FilterValues, Registration
 from discovery.settings import Settings
 from tests.agents import Ended, eventually, free_port, myagent, on_a_terminal, running, started
 from tests.event_registry import event_registry
@@ -237,7 +237,7 @@ async def watching(url: str, folder: Path, **chosen: Any) -> AsyncGenerator[Call
         return await eventually(is_there)
 
     async with asyncio.timeout(30), DiscoveryClient(url, cache_folder=folder) as client:
-        task = asyncio.create_task(watch(client, cast("Chosen", chosen), console(terminal)))
+        task = asyncio.create_task(watch(client, cast("FilterValues", chosen), console(terminal)))
         try:
             yield shows
         finally:

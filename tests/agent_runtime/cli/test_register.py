@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from discovery.app import create_app as create_registry
-from discovery.client.client import DiscoveryClient
-from discovery.contract.models import AgentRecord
+from discovery.client import DiscoveryClient
+from discovery.contract import AgentRecord
 from discovery.settings import Settings
 from discovery.tokens import read_tokens
 from tests.agents import Ended, eventually, free_port, myagent, started

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from discovery.api.agents import acknowledgement
-from discovery.contract.models import Registered, Registration
+from discovery.contract import Registered, Registration
 from discovery.registry import LastSeen, Store, StoreError
 from discovery.registry.leases import Record
 from discovery.registry.registry import Registry
