@@ -205,7 +205,7 @@ class Engine:
         return "finished"
 
     def _correct(self, state: RunState, reply: Malformed) -> None:
-        """Have the model told what is wrong with its reply."""
+        """Show the model its reply with the hint, in the next prompt only."""
         if reply.error and state.is_corrected:
             raise ModelError(reply.error)
         state.is_corrected |= bool(reply.error)

@@ -219,7 +219,7 @@ async def test_without_the_extra_the_agent_says_what_to_install(
 ) -> None:
     import sys
 
-    for name in [name for name in sys.modules if name.split(".")[0] == "a2a" or name.endswith("tools.a2a_call")]:
+    for name in [name for name in sys.modules if name.split(".")[0] == "a2a" or name.endswith("tools.remote.a2a")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "a2a", None)
     agent, _ = asking(tmp_path, "http://127.0.0.1:9", [])
