@@ -94,17 +94,12 @@ class Conversation:
     async def _wait(self, started: RunStarted, checkpoint: Checkpoint, emit: Emit) -> Finished:
         """Save a call that waits for a person: the run ends here, and its state is part of what is saved."""
         call, state = checkpoint.call, checkpoint.state
+        approval_id, saved = uuid.uuid4().hex, checkpoint.to_json()
         approval = Approval(
-            uuid.uuid4().hex,
-            self.key,
-            started.run_id,
-            call.name,
-            call.arguments,
-            checkpoint.to_json(),
-            datetime.now(UTC),
+            approval_id, self.key, started.run_id, call.name, call.arguments, saved, created_at=datetime.now(UTC)
         )
         await self._store.save_approval(approval)
-        await emit(ApprovalRequired(approval.id, call.name, call.arguments))
+        await emit(ApprovalRequired(approval_id, call.name, call.arguments))
         answer = state.answer or _WAITING.format(tool=call.name)
         return Finished(answer, "approval_required", tuple(state.steps), state.usage)
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from agent_runtime.cli.terminal import console, print_table
-from agent_runtime.tls import shell_tls
+from agent_runtime.tls import environment_tls
 from discovery.client import CachedList, DiscoveryClient, DiscoveryError
 from discovery.contract import AgentRecord, FilterValues, utc_now
 
@@ -37,7 +37,7 @@ def show_agents(url: str | None, chosen: FilterValues, mode: Mode, environment: 
     """Print the agents of a registry; returns the exit status: 1 if the registry did not answer."""
     url = url or environment.get("MYAGENT_DISCOVERY_URL") or DEFAULT_URL
     token = environment.get("MYAGENT_DISCOVERY_TOKEN") or None
-    tls = shell_tls(environment)
+    tls = environment_tls(environment)
     out = console(sys.stdout)
 
     async def show() -> int:

@@ -141,7 +141,7 @@ async def _authentication(file: AgentFile) -> list[Finding]:
     server, findings = file.config.server, list[Finding]()
     if server.tls:
         try:
-            await port_tls(server, file.folder)
+            await port_tls(server.tls, file.folder)
             findings.append(Finding("server.tls", True, f"{server.tls.certificate} and its key are valid"))
         except StartError as error:
             findings.append(Finding("server.tls", False, str(error)))

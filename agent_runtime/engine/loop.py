@@ -32,7 +32,7 @@ from agent_runtime.events import (
     ToolResult,
 )
 from agent_runtime.models import Model
-from agent_runtime.tools.base import Tool, run_tool, shown_arguments
+from agent_runtime.tools import Tool, run_tool, shown_arguments
 
 T = TypeVar("T")
 
@@ -205,7 +205,7 @@ class Engine:
         return "finished"
 
     def _correct(self, state: RunState, reply: Malformed) -> None:
-        """Have the model told what is wrong with its reply."""
+        """Show the model its reply with the hint, in the next prompt only."""
         if reply.error and state.is_corrected:
             raise ModelError(reply.error)
         state.is_corrected |= bool(reply.error)

@@ -1,4 +1,4 @@
-"""Calls that wait for a person: kept, listed, decided once, and gone on from, also after a restart."""
+"""Calls that wait for a person: saved, listed, decided once, and resumed, also after a restart."""
 
 import asyncio
 import sqlite3
@@ -99,7 +99,7 @@ async def test_an_edited_call_is_made_with_the_persons_arguments(tmp_path: Path,
         assert end.steps[-1].tool_calls[0].arguments == {"order": 7, "pounds": 20}
 
 
-async def test_a_decision_is_taken_once_however_many_decide(tmp_path: Path, speaker: Speaker) -> None:
+async def test_of_many_concurrent_decisions_one_is_taken(tmp_path: Path, speaker: Speaker) -> None:
     script = [speaker.calls("refund", order=7, pounds=20), speaker.answers("Refunded.")]
     async with guarded(tmp_path, speaker, *script) as agent:
         await agent.run("Refund order 7", session_id="s")
@@ -112,7 +112,7 @@ async def test_a_decision_is_taken_once_however_many_decide(tmp_path: Path, spea
         assert paid(tmp_path) == ["7: 20"]
 
 
-async def test_an_approval_of_somebody_else_is_not_there(tmp_path: Path, speaker: Speaker) -> None:
+async def test_an_approval_of_another_owner_is_not_found(tmp_path: Path, speaker: Speaker) -> None:
     async with guarded(tmp_path, speaker, speaker.calls("refund", order=7, pounds=20)) as agent:
         await agent.run("Refund order 7", session_id="s", owner="ada")
         assert await agent.approvals(owner="bob") == []

@@ -44,7 +44,7 @@ def call(name: str, arguments: str, thought: str = "") -> ToolCalls:
         ("Therefore the Final Answer: is five", Answer(*["Therefore the Final Answer: is five"] * 2)),
     ],
 )  # fmt: skip
-def test_a_react_reply_is_read_as_what_it_means(text: str, expected: Reply) -> None:
+def test_a_react_reply_is_parsed(text: str, expected: Reply) -> None:
     assert read(text)[1] == expected
 
 
@@ -66,9 +66,7 @@ _parts = st.lists(
 
 
 @given(parts=_parts, cuts=st.lists(st.integers(0, 200), max_size=20))
-def test_a_react_reply_means_and_shows_the_same_however_it_is_cut_into_chunks(
-    parts: list[str], cuts: list[int]
-) -> None:
+def test_a_react_reply_is_parsed_the_same_in_chunks_of_any_size(parts: list[str], cuts: list[int]) -> None:
     text = "".join(parts)
     whole = read(text)
     assert read(text, cuts=tuple(cuts)) == whole
@@ -93,7 +91,7 @@ def test_a_thought_is_never_shown_as_answer(thought: str, answer: str) -> None:
         assert shown == answer.lstrip(" \t\n")
 
 
-async def test_a_malformed_reply_is_mended_once_and_is_never_part_of_the_history(tmp_path: Path) -> None:
+async def test_a_malformed_reply_is_corrected_and_is_never_part_of_the_history(tmp_path: Path) -> None:
     model = ScriptedModel(
         ["Thought: hm, what now", 'Action: add\nAction Input: {"a": 1, "b": 1}', "Final Answer: 2", "Final Answer: x"]
     )
@@ -110,14 +108,14 @@ async def test_a_malformed_reply_is_mended_once_and_is_never_part_of_the_history
     assert "hm, what now" not in str(history)
 
 
-async def test_an_empty_native_reply_is_asked_for_again(tmp_path: Path) -> None:
+async def test_an_empty_native_reply_is_requested_again(tmp_path: Path) -> None:
     model = ScriptedModel(["", "Here I am."])
     events = await events_of(scripted_agent(tmp_path, "native", model))
     assert finished(events).answer == "Here I am."
     assert "Your reply was empty" in model.asked[1].messages[-1].content
 
 
-async def test_a_model_that_says_nothing_for_ever_hits_max_steps(tmp_path: Path) -> None:
+async def test_a_model_that_sends_only_empty_replies_hits_max_steps(tmp_path: Path) -> None:
     events = await events_of(scripted_agent(tmp_path, "native", ScriptedModel([""] * 3), limits={"max_steps": 3}))
     assert finished(events).stop_reason == "max_steps"
 

@@ -86,7 +86,7 @@ async def test_a_code_fence_is_removed(tmp_path: Path, text: str) -> None:
     assert finished(await events_of(agent(tmp_path, Speaker("native"), model))).answer == GOOD
 
 
-async def test_a_limit_still_ends_a_run_with_what_there_is(tmp_path: Path, say: Speaker) -> None:
+async def test_a_limit_ends_a_run_with_the_best_answer_so_far(tmp_path: Path, say: Speaker) -> None:
     model = ScriptedModel([say.calls("add", a=2, b=3)])
     last = finished(await events_of(agent(tmp_path, say, model, limits={"max_steps": 1})))
     assert (last.stop_reason, last.answer) == ("max_steps", "5")
