@@ -13,18 +13,34 @@ from agent_runtime.errors import (
     StoreError,
     ToolError,
 )
-from agent_runtime.events import Event, Finished, RunResult, RunStarted, Text, Thought, ToolCalled, ToolResult, Usage
+from agent_runtime.events import (
+    ApprovalRequired,
+    Decision,
+    Event,
+    Finished,
+    Plan,
+    RunResult,
+    RunStarted,
+    Text,
+    Thought,
+    ToolCalled,
+    ToolResult,
+    Usage,
+)
 
 __version__: str
 
 __all__ = [
     "Agent",
+    "ApprovalRequired",
     "CallerError",
     "ConfigError",
+    "Decision",
     "Event",
     "Finished",
     "ModelError",
     "MyAgentError",
+    "Plan",
     "RunResult",
     "RunStarted",
     "SessionBusy",

@@ -1,4 +1,4 @@
-"""`Agent`: the one assembler. It opens the rooms that a file asks for, and every way to run goes through `stream`."""
+"""`Agent`: opens the components that a file describes, and runs them."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import asyncio
 import threading
 import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from agent_runtime.blocking import OwnLoop
-from agent_runtime.engine.question import checked_message, checked_session_id
-from agent_runtime.events import Event, Finished, Message, RunResult, RunStarted
+from agent_runtime.bridge import BlockingPortal, stream_events
+from agent_runtime.events import Decision, Emit, Event, Message, RunResult
 
-if TYPE_CHECKING:  # all that an agent consists of is imported when the first one is opened
+if TYPE_CHECKING:  # the components of an agent are imported when the first one is opened
     from agent_runtime.agent_file import AgentFile
-    from agent_runtime.components import Rooms
-    from agent_runtime.config.agent import AgentConfig
-    from agent_runtime.engine.run_state import Decision
+    from agent_runtime.components import Components
+    from agent_runtime.config import AgentConfig
+    from agent_runtime.conversation import Conversation
     from agent_runtime.models import Model
-    from agent_runtime.observability.telemetry import Telemetry
-    from agent_runtime.secrets.credential import Credential
-    from agent_runtime.sessions.base import Approval, SessionInfo, SessionKey
+    from agent_runtime.observability import Telemetry
+    from agent_runtime.secrets import Credential
+    from agent_runtime.sessions import Approval, SessionInfo
     from agent_runtime.tools.base import Check, Tool
 
 
@@ -35,11 +35,11 @@ class Agent:
     with `aclose()`, or at the latest when the event loop ends.
 
     Args:
-        config: the path of an agent file, or one that `load` has read already.
+        config: the path of an agent file, or the result of `load`.
         model: a model to use in place of the file's, for tests; it is opened and closed with the agent.
-        environment: where the file's variables come from; the process's environment by default.
-        overrides: what wins over the file, section by section: `{"server": {"port": 0}}`.
-        telemetry: the instruments that count and trace what the agent does; none by default.
+        environment: the variables of the file; those of the process by default.
+        overrides: values that replace those of the file, by section: `{"server": {"port": 0}}`.
+        telemetry: counts and traces what the agent does; none by default.
     """
 
     def __init__(
@@ -58,67 +58,67 @@ class Agent:
         self._telemetry = telemetry
         self._lifetime: AsyncGenerator[None, None] | None = None
         self._opening: asyncio.Lock | None = None
-        self._own_loop: OwnLoop | None = None
-        self._starting = threading.Lock()
-        self._own_session = uuid.uuid4().hex
-        self._rooms: Rooms
+        self._portal: BlockingPortal | None = None
+        self._portal_lock = threading.Lock()
+        self._chat_session = uuid.uuid4().hex
+        self._components: Components
 
     # --- what it is, once it is open
 
     @property
     def config(self) -> AgentConfig:
-        """What the file says, with its placeholders filled."""
-        return self._rooms.file.config
+        """The agent file, with its placeholders filled."""
+        return self._components.file.config
 
     @property
     def folder(self) -> Path:
-        """What relative paths in the file are relative to."""
-        return self._rooms.file.folder
+        """The folder that relative paths in the file are relative to."""
+        return self._components.file.folder
 
     @property
     def secrets(self) -> frozenset[str]:
         """Values that came from the secret source: for masking, never for showing."""
-        return self._rooms.file.secrets
+        return self._components.file.secrets
 
     @property
     def api_keys(self) -> list[str]:
-        """The keys that callers may send now: those of the file, as they were fetched last."""
-        return self._rooms.callers.value
+        """The keys that callers may send: those of the file, as they were fetched last."""
+        return self._components.callers.value
 
     @property
     def registry_token(self) -> Credential[str | None]:
-        """What the agent proves itself with to the registry."""
-        return self._rooms.registry_token
+        """The agent's credential for the registry."""
+        return self._components.registry_token
 
     @property
     def model_label(self) -> str:
         """Provider and name of the model that answers, such as `local/smollm2-135m`."""
-        return self._rooms.model.label
+        return self._components.model.label
 
     @property
     def answering(self) -> str:
-        """The model that answered last: another one than `model_label` while a fallback stands in for it."""
-        return getattr(self._rooms.model, "answering", self.model_label)
+        """The model that answered last: a fallback, while the model itself cannot be reached."""
+        return getattr(self._components.model, "answering", self.model_label)
 
     @property
     def tools(self) -> tuple[Tool, ...]:
-        """What the agent can do, in the order of the file."""
-        return tuple(self._rooms.toolbox.now().values())
+        """The tools of the agent, in the order of the file."""
+        return tuple(self._components.toolbox.now().values())
 
     @property
     def checks(self) -> tuple[Check, ...]:
-        """The parts that may be away while the agent answers, such as MCP servers, and how each of them is."""
-        return self._rooms.toolbox.checks
+        """The status of components that the agent can answer without, such as MCP servers."""
+        return self._components.toolbox.checks
 
     @property
     def is_degraded(self) -> bool:
-        """Whether one of those parts is away: the agent answers, and can do less than its file says."""
+        """Whether one of them is unavailable: the agent answers, with fewer tools than its file names."""
         return not all(check.ok for check in self.checks)
 
     @property
     def remembers(self) -> bool:
-        """Whether a session's earlier turns are kept and shown to the model."""
-        return self._rooms.remembers
+        """Whether a session's earlier turns are saved and shown to the model."""
+        return self._components.remembers
 
     @property
     def telemetry(self) -> Telemetry | None:
@@ -149,26 +149,16 @@ class Agent:
         """Answer one message.
 
         `session_id` names a conversation that a stateful agent remembers; without one, each run is a new one.
-        `owner` is whose conversation it is.
+        `owner` is the caller whose conversation it is.
 
         Raises:
-            ConfigError, StartError: at the first run, when the agent could not be opened.
-            ModelError: the model gave no usable reply; nothing was remembered.
-            CallerError: the message or the session id cannot be used.
+            ConfigError, StartError: the agent could not be opened, at its first run.
+            ModelError: the model gave no usable reply; nothing of the turn was saved.
+            CallerError: the message or the session id is invalid.
         """
-        started: RunStarted | None = None
-        async with aclosing(self.stream(message, session_id=session_id, owner=owner)) as events:
-            async for event in events:
-                match event:
-                    case RunStarted():
-                        started = event
-                    case Finished(answer, stop_reason, steps, usage) if started:
-                        return RunResult(started.run_id, started.session_id, answer, stop_reason, steps, usage)
-                    case _:
-                        pass
-        raise AssertionError("a run ends with Finished or raises")
+        return await self._answer(message, session_id, owner, None, _discard)
 
-    async def stream(
+    def stream(
         self,
         message: str,
         *,
@@ -178,80 +168,56 @@ class Agent:
     ) -> AsyncGenerator[Event, None]:
         """Answer one message as events: RunStarted first, Finished last. Raises as `run` does.
 
-        `history` stands in for what the agent remembers of the session; nothing of such a turn is remembered.
+        Closing the generator cancels the run, and a run does not get far ahead of a slow reader. A `history` replaces
+        what the agent remembers of the session; nothing of such a turn is saved.
         """
-        from agent_runtime import conversation as turns
-
-        message, session_id = checked_message(message), checked_session_id(session_id)
-        await self._open()
-        started = RunStarted(uuid.uuid4().hex, session_id)
-        events = turns.answered(self._rooms, started, self._key(owner, session_id), message, history)
-        if self._telemetry:
-            events = self._telemetry.observed(self.config.name, message, events)
-        async with aclosing(events):
-            async for event in events:
-                yield event
+        return stream_events(partial(self._answer, message, session_id, owner, history))
 
     async def approvals(self, *, owner: str = "") -> Sequence[Approval]:
         """The calls of an owner's runs that wait for a person, the oldest first."""
         await self._open()
-        return await self._rooms.store.approvals(self.config.name, owner) if self._rooms.store else []
+        store = self._components.store
+        return await store.approvals(self.config.name, owner) if store else []
 
-    async def resolve(self, approval_id: str, decision: Decision, *, owner: str = "") -> AsyncGenerator[Event, None]:
-        """Go on with the run whose call waits, as `stream` does; of many who decide, exactly one does.
+    def resolve(self, approval_id: str, decision: Decision, *, owner: str = "") -> AsyncGenerator[Event, None]:
+        """Decide on a call that waits and go on with its run, as `stream` does. Only the first decision counts.
 
         Raises:
-            UnknownApproval: it never was, is somebody else's, or was decided already.
+            UnknownApproval: no such call of this owner waits for a decision.
         """
-        await self._open()
-        from agent_runtime import conversation as turns
-
-        approval = await turns.taken(self._rooms, approval_id, owner)
-        started = RunStarted(uuid.uuid4().hex, approval.key.session_id)
-        events = turns.resumed(self._rooms, started, approval, decision)
-        if self._telemetry:
-            events = self._telemetry.observed(self.config.name, "", events)
-        async with aclosing(events):
-            async for event in events:
-                yield event
+        return stream_events(partial(self._resolve, approval_id, decision, owner))
 
     async def forget(self, session_id: str, *, owner: str = "") -> bool:
-        """Delete a conversation; says whether there was one."""
-        await self._open()
-        key = self._key(owner, checked_session_id(session_id))
-        return await self._rooms.store.delete(key) if self._rooms.store else False
+        """Delete a conversation; returns whether there was one."""
+        return await (await self._conversation(owner, session_id)).delete()
 
     async def history(self, session_id: str, *, owner: str = "") -> list[Message]:
-        """What the agent remembers of a conversation, as far as the model is shown it."""
-        await self._open()
-        if self._rooms.store is None:
-            return []
-        key = self._key(owner, checked_session_id(session_id))
-        return await self._rooms.store.load(key, limit=self.config.session.history_messages)
+        """The latest messages of a conversation, as many as the model may be shown."""
+        return await (await self._conversation(owner, session_id)).messages()
 
     async def sessions(self, *, owner: str = "", limit: int = 50) -> Sequence[SessionInfo]:
         """An owner's conversations, the latest first; none where the agent remembers none."""
         await self._open()
-        store = self._rooms.store
+        store = self._components.store
         return await store.list(self.config.name, owner, limit=limit) if store else []
 
     # --- use in a script
 
     def chat(self, message: str, *, session_id: str | None = None) -> str:
-        """Answer one message from a script or a notebook: the same as `run`, and the script waits.
+        """Answer one message from a script or a notebook: as `run`, but blocking.
 
         Without a `session_id`, all calls on one Agent are one conversation. Raises as `run` does.
         """
-        with self._starting:  # a web framework may call from several threads
-            own_loop = self._own_loop = self._own_loop or OwnLoop()
-        return own_loop.run(self.run(message, session_id=session_id or self._own_session)).answer
+        with self._portal_lock:  # a web framework may call from several threads
+            portal = self._portal = self._portal or BlockingPortal()
+        return portal.call(self.run, message, session_id=session_id or self._chat_session).answer
 
     def close(self) -> None:
-        """Close what `chat` opened. A script that ends without it is fine; a long-lived program should call it."""
-        own_loop, self._own_loop = self._own_loop, None
-        if own_loop is not None:
-            own_loop.run(self.aclose())
-            own_loop.close()
+        """Close what `chat` opened. A script may end without it; a long-lived program should call it."""
+        portal, self._portal = self._portal, None
+        if portal is not None:
+            portal.call(self.aclose)
+            portal.close()
 
     def __enter__(self) -> Agent:
         return self
@@ -263,10 +229,26 @@ class Agent:
 
     # --- inside
 
-    def _key(self, owner: str, session_id: str) -> SessionKey:
-        from agent_runtime.sessions.base import SessionKey
+    async def _answer(
+        self, message: str, session_id: str | None, owner: str, history: Sequence[Message] | None, emit: Emit
+    ) -> RunResult:
+        conversation = await self._conversation(owner, session_id)
+        return await conversation.answer(message, history, emit)
 
-        return SessionKey(self.config.name, owner, session_id)
+    async def _resolve(self, approval_id: str, decision: Decision, owner: str, emit: Emit) -> RunResult:
+        from agent_runtime.conversation import Conversation, take_approval
+
+        await self._open()
+        approval = await take_approval(self._components, owner, approval_id)
+        return await Conversation(self._components, approval.key).resume(approval, decision, emit)
+
+    async def _conversation(self, owner: str, session_id: str | None) -> Conversation:
+        from agent_runtime.conversation import Conversation, checked_session_id
+        from agent_runtime.sessions import SessionKey
+
+        session_id = checked_session_id(session_id)
+        await self._open()
+        return Conversation(self._components, SessionKey(self.config.name, owner, session_id))
 
     async def _open(self) -> None:
         if self._lifetime is not None:
@@ -279,17 +261,23 @@ class Agent:
                 self._lifetime = lifetime
 
     async def _opened(self) -> AsyncGenerator[None, None]:
-        """Everything the agent owns, open between its one yield.
+        """Everything the agent owns, open while the generator is suspended.
 
-        A generator and not a plain exit stack, because an event loop closes the generators that are still open when
-        it ends: an agent that nobody closed closes all the same.
+        A generator and not a plain exit stack, because an event loop that ends closes its open generators: an agent
+        that is never closed explicitly is closed then.
         """
         from agent_runtime.agent_file import AgentFile, load
-        from agent_runtime.components import open_rooms
+        from agent_runtime.components import open_components
 
         file = self._source
         if not isinstance(file, AgentFile):
             file = await load(file, environment=self._environment, overrides=self._overrides)
         async with AsyncExitStack() as stack:
-            self._rooms = await open_rooms(file, stack, given_model=self._given_model, telemetry=self._telemetry)
+            self._components = await open_components(
+                file, stack, given_model=self._given_model, telemetry=self._telemetry
+            )
             yield
+
+
+async def _discard(event: Event) -> None:
+    """Where `run` emits to: only the result is used."""

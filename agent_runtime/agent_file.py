@@ -1,4 +1,4 @@
-"""File → text → placeholders → `AgentConfig`; everything wrong with the file is reported at once, with its line."""
+"""From an agent file to its `AgentConfig`. All problems of a file are reported at once, each with its line."""
 
 from __future__ import annotations
 
@@ -14,30 +14,38 @@ from typing import Any, cast, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from agent_runtime.config.agent import AgentConfig, ContextToolConfig, FunctionToolConfig, RemoteAgentToolConfig
-from agent_runtime.config.document import Location, dotted, read
-from agent_runtime.config.messages import complaint
-from agent_runtime.config.section import confidential
-from agent_runtime.engine.structured_output import read_schema
+from agent_runtime.config import (
+    AgentConfig,
+    ContextToolConfig,
+    FunctionToolConfig,
+    Location,
+    RemoteAgentToolConfig,
+    dotted,
+    error_message,
+    line_of,
+    read_document,
+    secret_values,
+)
+from agent_runtime.engine import read_schema
 from agent_runtime.errors import ConfigError, Problem
 from agent_runtime.masking import masked
-from agent_runtime.secrets.resolver import SecretBook
+from agent_runtime.secrets import SecretResolver
 from agent_runtime.tools.functions import import_function
 
 
 @dataclass(frozen=True, slots=True)
 class AgentFile:
-    """A file that was read, filled and checked. `folder` is what relative paths in it are relative to."""
+    """A file that was read and validated. Relative paths in it are relative to `folder`."""
 
     path: Path
     config: AgentConfig = field(repr=False)
-    book: SecretBook = field(repr=False)
+    resolver: SecretResolver = field(repr=False)
     origins: Mapping[Location, str] = field(default_factory=dict[Location, str])
 
     @property
     def secrets(self) -> frozenset[str]:
-        """What must never surface: all that came from the secret source, and the file's keys and passwords."""
-        return self.book.values
+        """The values to mask: all that came from the secret source, and the keys and passwords of the file."""
+        return self.resolver.values
 
     @property
     def folder(self) -> Path:
@@ -52,53 +60,66 @@ async def load(
 ) -> AgentFile:
     """Read one agent file.
 
-    `environment` is where variables come from, `MYAGENT_SECRETS` among them; the process's own by default.
-    `overrides` win over the file, section by section: `{"server": {"port": 0}}`.
+    `environment` are the variables, `MYAGENT_SECRETS` among them; those of the process by default. `overrides` replace
+    values of the file, by section: `{"server": {"port": 0}}`.
 
     Raises:
-        ConfigError: the file's owner must act; holds every problem of the file.
-        StartError: the secret source that the environment names cannot be used at all.
+        ConfigError: the file is invalid; holds every problem of it.
+        StartError: the secret source that the environment names cannot be used.
     """
     path = Path(path)
-    environment = os.environ if environment is None else environment  # noqa: TID251 - the resolver's own default
-    tree, lines = await asyncio.to_thread(read, path)
+    environment = os.environ if environment is None else environment  # noqa: TID251 - the default is the process's own
+    tree, lines = await asyncio.to_thread(read_document, path)
     for section, values in (overrides or {}).items():
         known: Any = tree.get(section)
         tree[section] = {**(cast("dict[str, Any]", known) if isinstance(known, dict) else {}), **values}
-    book = SecretBook(tree, environment)
-    resolution = await book.opened()
-    problems = [
-        Problem(problem.message, dotted(problem.path), line_of(problem.path, lines)) for problem in resolution.problems
-    ]
-    unfilled = {problem.path for problem in resolution.problems}
+    resolver = SecretResolver(tree, environment)
+    resolution = await resolver.resolve()
+    problems = _Problems(lines)
+    for problem in resolution.problems:
+        problems.add(problem.location, problem.message)
+    problems.unfilled = {problem.location for problem in resolution.problems}
     config: AgentConfig | None = None
     try:
         config = AgentConfig.model_validate(resolution.tree)
     except ValidationError as error:
-        problems += _schema_problems(error, unfilled, lines)
-    problems += await asyncio.to_thread(_tool_problems, resolution.tree, path.parent, unfilled, lines)
-    problems += await asyncio.to_thread(_answer_problems, resolution.tree, path.parent, unfilled, lines)
-    if problems or config is None:
-        raise ConfigError(str(path), [replace(found, message=masked(found.message, book.values)) for found in problems])
-    book.hide(confidential(config))
-    return AgentFile(path, config, book, resolution.origins)
+        _check_schema(error, problems)
+    await asyncio.to_thread(_check_references, resolution.tree, path.parent, problems)
+    if problems.found or config is None:
+        masked_problems = [replace(one, message=masked(one.message, resolver.values)) for one in problems.found]
+        raise ConfigError(str(path), masked_problems)
+    resolver.mask(secret_values(config))
+    return AgentFile(path, config, resolver, resolution.origins)
 
 
-# --- problems, in the words of the file ----------------------------------------------------------------------------
+class _Problems:
+    """Problems of one file with their lines. `unfilled` are values whose placeholder could not be filled."""
+
+    def __init__(self, lines: Mapping[Location, int]) -> None:
+        self.found: list[Problem] = []
+        self.unfilled: set[Location] = set()
+        self._lines = lines
+
+    def add(self, location: Location, message: str) -> None:
+        if location not in self.unfilled:  # else it was reported with its placeholder
+            self.found.append(Problem(message, dotted(location), line_of(location, self._lines)))
+
+    def is_filled(self, section: Location) -> bool:
+        """Whether every placeholder in a part of the file was filled."""
+        return not any(location[: len(section)] == section for location in self.unfilled)
 
 
-def _schema_problems(error: ValidationError, unfilled: set[Location], lines: dict[Location, int]) -> list[Problem]:
-    problems: list[Problem] = []
+# --- what the schema says, in the words of the file ----------------------------------------------------------------
+
+
+def _check_schema(error: ValidationError, problems: _Problems) -> None:
     for details in error.errors(include_url=False, include_input=False):
         location = _file_location(details["loc"])
-        if location in unfilled:
-            continue  # its placeholder was reported already
-        problems.append(Problem(_sentence(details, location), dotted(location), line_of(location, lines)))
-    return problems
+        problems.add(location, _sentence(details, location))
 
 
 def _file_location(location: Location) -> Location:
-    """Pydantic puts the tag of a chosen union member behind a tool's index; the file knows no tags."""
+    """Pydantic adds the tag of a union member after a tool's index, which is not in the file."""
     if len(location) > 2 and location[0] == "tools":
         return (*location[:2], *location[3:])
     return location[:-1] if location[-1:] == (_KEY,) else location
@@ -114,10 +135,10 @@ def _sentence(details: ErrorDetails, location: Location) -> str:
         where = details["loc"] if details["loc"][-1] == _KEY else location
         known = _PATTERNS.get(where[-2:]) or _PATTERNS.get(where[-1:])
         return known or (_REFERENCE if location[0] == "tools" else message)
-    return complaint(kind, message, details.get("ctx", {}))
+    return error_message(kind, message, details.get("ctx", {}))
 
 
-_KEY = "[key]"  # what pydantic adds where the key of a map is at fault, not its value
+_KEY = "[key]"  # what pydantic adds where the key of a map is invalid and not its value
 _REFERENCE = "must be `module:function`, such as orders:search_orders"
 _PATTERNS: dict[Location, str] = {
     ("name",): "must be lower-case letters, digits and hyphens, at most 63, such as customer-service",
@@ -135,13 +156,13 @@ _TOOLS: dict[str | int, type[BaseModel]] = {
 
 
 def _keys_at(location: Location) -> list[str]:
-    """The keys that the schema knows at a place that pydantic names."""
+    """The keys of the schema at a location that pydantic reports."""
     model: type[BaseModel] = AgentConfig
     if location[:1] == ("tools",):
         model, location = _TOOLS[location[2]], location[3:]
     shape: Any = model
     for part in location:
-        if get_origin(shape) in {dict, list}:  # `part` is a name that the file chose, or a number
+        if get_origin(shape) in {dict, list}:  # `part` is a key of a map, or an index
             shape = get_args(shape)[-1]
         else:
             shape = cast("type[BaseModel]", shape).model_fields[str(part)].annotation
@@ -150,35 +171,23 @@ def _keys_at(location: Location) -> list[str]:
     return list(cast("type[BaseModel]", shape).model_fields)
 
 
-def _tool_problems(tree: Any, folder: Path, unfilled: set[Location], lines: dict[Location, int]) -> list[Problem]:
-    problems: list[Problem] = []
+# --- what the file refers to -----------------------------------------------------------------------------------------
+
+
+def _check_references(tree: Any, folder: Path, problems: _Problems) -> None:
+    """Import the functions of `tools:`, and read the schema of `output_schema:`."""
     tools: Any = tree.get("tools")
     for index, tool in enumerate(cast("list[Any]", tools) if isinstance(tools, list) else []):
         location: Location = ("tools", index)
         reference: Any = cast("dict[str, Any]", tool).get("function") if isinstance(tool, dict) else tool
-        filled = not any(path[:2] == location for path in unfilled)
-        if not isinstance(reference, str) or ":" not in reference or not filled:
-            continue
+        if isinstance(reference, str) and ":" in reference and problems.is_filled(location):
+            try:
+                import_function(reference, folder)
+            except ImportError as error:
+                problems.add(location, str(error))
+    location, schema = ("output_schema",), tree.get("output_schema")
+    if isinstance(schema, str | dict) and problems.is_filled(location):
         try:
-            import_function(reference, folder)
-        except ImportError as error:
-            problems.append(Problem(str(error), dotted(location), line_of(location, lines)))
-    return problems
-
-
-def _answer_problems(tree: Any, folder: Path, unfilled: set[Location], lines: dict[Location, int]) -> list[Problem]:
-    source: Any = tree.get("output_schema")
-    if not isinstance(source, (str, dict)) or any(path[:1] == ("output_schema",) for path in unfilled):
-        return []
-    try:
-        read_schema(cast("str | dict[str, Any]", source), folder)
-    except ValueError as error:
-        return [Problem(str(error), "output_schema", line_of(("output_schema",), lines))]
-    return []
-
-
-def line_of(location: Location, lines: Mapping[Location, int]) -> int | None:
-    """The line of a place, or of the nearest one around it that has a line."""
-    while location and location not in lines:
-        location = location[:-1]
-    return lines.get(location)
+            read_schema(cast("str | dict[str, Any]", schema), folder)
+        except ValueError as error:
+            problems.add(location, str(error))

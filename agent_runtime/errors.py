@@ -5,12 +5,16 @@
     ├── StartError         the operator: a port in use, a missing extra, a database or secret source out of reach
     ├── StoreError         the operator: the session store fails while the agent serves
     ├── ModelError         the provider of the model, or the operator who chose it
-    ├── CallerError        who asked: the request cannot be served as it is
+    ├── IssuerAway         the operator: the issuer of tokens cannot be reached
+    ├── CallerError        the caller: the request cannot be served as it is
+    │   ├── Unauthorized   no valid key or token was sent
+    │   ├── TooMany        the caller exceeds a rate limit
     │   ├── SessionBusy    another turn of the session is still running
-    │   └── UnknownRun     the run is not remembered, or is somebody else's
+    │   ├── UnknownRun     there is no such run of this caller
+    │   └── UnknownApproval  there is no such call waiting for this caller
     └── ToolError          the model: the message goes back to it and the run goes on
 
-Errors hold data; which HTTP status or exit status they become is said in one table each, in the server and the CLI.
+Errors hold data; the server and the CLI have one table each of the HTTP status or exit status they become.
 """
 
 from __future__ import annotations
@@ -34,7 +38,7 @@ class Problem:
 
 
 class ConfigError(MyAgentError):
-    """The agent file cannot be used; its owner mends it. Holds every problem found, in the order of the lines."""
+    """The agent file is invalid. Holds every problem found, in the order of the lines."""
 
     def __init__(self, file: str, problems: Sequence[Problem]) -> None:
         self.file = file
@@ -47,26 +51,28 @@ class ConfigError(MyAgentError):
 
 
 class StartError(MyAgentError):
-    """Something around the file keeps the agent from starting; the message says what the operator can do."""
+    """The agent cannot start for a reason outside its file; the message says what the operator can do."""
 
 
 class StoreError(MyAgentError):
-    """The session store cannot be read or written; nothing of the turn was kept."""
+    """The session store cannot be read or written; nothing of the turn was saved."""
 
 
 class IssuerAway(MyAgentError):
-    """The issuer's keys cannot be had, so nothing can be said of anybody's token; it may pass by itself."""
+    """The keys of the token issuer cannot be fetched, so no token can be checked; may pass by itself."""
 
 
-ModelFault = Literal["unreachable", "refused", "rate_limited", "quota", "context_overflow", "failed"]
+ModelFault = Literal[
+    "unreachable", "auth", "not_found", "invalid_request", "rate_limited", "quota", "context_overflow", "failed"
+]
 
 
 class ModelError(MyAgentError):
     """The model gave no usable reply.
 
-    `fault` tells whose turn it is: `unreachable`, `rate_limited` and `failed` may pass by themselves; `refused` (a
-    key or a model name that is not accepted) and `quota` need the operator; `context_overflow` needs a shorter
-    conversation.
+    `fault` says who must act: nobody for `unreachable`, `rate_limited` and `failed`, which may pass; the operator for
+    `auth` (the key), `not_found` (the model or the endpoint), `invalid_request` (the parameters) and `quota`; the
+    caller for `context_overflow`, which needs a shorter conversation.
     """
 
     def __init__(self, message: str, *, fault: ModelFault = "failed") -> None:
@@ -79,15 +85,15 @@ class CallerError(MyAgentError):
 
 
 class Unauthorized(CallerError):
-    """The caller sent no key and no token that is good here."""
+    """The caller sent no valid key or token. `sent` tells whether there was one at all."""
 
     def __init__(self, message: str, *, sent: bool) -> None:
-        self.sent = sent  # something, at least
+        self.sent = sent
         super().__init__(message)
 
 
 class TooMany(CallerError):
-    """The caller asks more often, or for more at once, than the file lets it."""
+    """The caller exceeds a rate limit of the agent file."""
 
     def __init__(self, message: str, *, retry_after: int = 5) -> None:
         self.retry_after = retry_after  # seconds
@@ -95,7 +101,7 @@ class TooMany(CallerError):
 
 
 class SessionBusy(CallerError):
-    """Another turn of this session has been running for too long to wait for."""
+    """Another turn of this session has been running for too long to wait for it."""
 
 
 class UnknownRun(CallerError):

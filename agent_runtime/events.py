@@ -1,11 +1,11 @@
-"""What flows between the rooms: messages, tool calls, usage and the events of a run.
+"""Messages, tool calls, usage, and the events of a run: the values that all components share.
 
-Frozen values only. Nothing in here knows of HTTP, YAML, a provider's wire format or a database.
+Frozen values only; nothing here knows HTTP, YAML, a provider's wire format or a database.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -26,11 +26,7 @@ StopReason = Literal[
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """One request of the model to call a tool.
-
-    `arguments` is the JSON text as the model wrote it: it may be malformed, and it is the tool's room that says so
-    to the model.
-    """
+    """One request of the model to call a tool. `arguments` is JSON text as the model wrote it, perhaps malformed."""
 
     id: str
     name: str
@@ -49,7 +45,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """What a model is told of a tool. `parameters` is a JSON Schema of type object."""
+    """The description of a tool for the model. `parameters` is a JSON Schema of type object."""
 
     name: str
     description: str
@@ -58,14 +54,14 @@ class ToolSpec:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens as the provider counted them; zero where it did not say."""
+    """Tokens as the provider counted them; zero where it did not report any."""
 
     input_tokens: int = 0
     output_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:
-        """In and out."""
+        """Input and output."""
         return self.input_tokens + self.output_tokens
 
     def __add__(self, other: Usage) -> Usage:
@@ -97,21 +93,21 @@ class PlanStep:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the model means to do, as it stands now; sent again whenever a step's status or the plan itself changes."""
+    """The steps that the model means to take; sent again whenever a status or the plan itself changes."""
 
     steps: tuple[PlanStep, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Thought:
-    """What the model said to itself before it acted; never part of the answer."""
+    """What the model wrote beside a tool call; never part of the answer."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCalled:
-    """A tool is about to run. `arguments` are parsed; empty where the model's JSON was malformed."""
+    """A tool is about to run. `arguments` are parsed; empty where the JSON of the model was malformed."""
 
     call_id: str
     name: str
@@ -120,7 +116,7 @@ class ToolCalled:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool returned, as the model will read it. `is_error` asks the model to mend its call."""
+    """What a tool returned, as the model will read it; with `is_error`, why it failed."""
 
     call_id: str
     name: str
@@ -131,7 +127,7 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class ApprovalRequired:
-    """A call waits for a person; the run ends for now. `arguments` is the JSON text of the model."""
+    """A call waits for a person's decision and the run ends for now. `arguments` is the JSON text of the model."""
 
     approval_id: str
     tool: str
@@ -158,7 +154,7 @@ class ToolUse:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One reply of the model that called tools, and what came of it."""
+    """One reply of the model that called tools, with their results."""
 
     thought: str
     tool_calls: tuple[ToolUse, ...]
@@ -176,10 +172,22 @@ class Finished:
 
 Event = RunStarted | Plan | Thought | ToolCalled | ToolResult | ApprovalRequired | Text | Finished
 
+# What a run gives its events to. Waiting for it is how a slow reader slows the run down.
+Emit = Callable[[Event], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A person's decision on one call. `arguments` is JSON text that replaces the model's, if given."""
+
+    kind: Literal["approve", "deny"]
+    reason: str = ""
+    arguments: str | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """One answered message. `steps` are the model's replies that called tools, with what came of them."""
+    """One answered message. `steps` are the model's replies that called tools, with their results."""
 
     run_id: str
     session_id: str

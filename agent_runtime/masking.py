@@ -1,7 +1,4 @@
-"""Secrets out of texts, in whatever spelling they got in.
-
-A secret surfaces as it is, or as something wrote it down: JSON, Python's `repr`, HTML, a URL, base64 inside a header.
-"""
+"""Replaces secrets in texts, in every encoding: plain, JSON, Python's `repr`, HTML, URL and base64."""
 
 from __future__ import annotations
 
@@ -14,14 +11,14 @@ from functools import lru_cache
 from typing import Any, cast
 
 SHORTEST = 4
-"""Shorter values are left alone: they stand in ordinary texts by chance, and masking those would hide nothing."""
+"""Shorter values are not masked: they occur in ordinary texts by chance."""
 
-_SHORTEST_LINE = 16  # of a value with several lines, such as a private key
+_SHORTEST_LINE = 16  # each line of a multi-line secret, such as a private key, is masked too
 _MASK = "***"
 
 
 def masked(text: str, secrets: Iterable[str]) -> str:
-    """The text without any of the secrets."""
+    """Replace every secret in a text by `***`."""
     forms, in_urls = _forms(frozenset(secrets))
     for form in forms:
         if form in text:
@@ -30,7 +27,7 @@ def masked(text: str, secrets: Iterable[str]) -> str:
 
 
 def masked_values(tree: Any, secrets: Iterable[str]) -> Any:
-    """A tree with its strings masked. Its keys stay: a secret may be as plain a word as one of them."""
+    """Mask the strings of a JSON-like tree. Keys are kept: a secret may equal an ordinary key such as `token`."""
     if isinstance(tree, str):
         return masked(tree, secrets)
     if isinstance(tree, dict):
@@ -41,34 +38,38 @@ def masked_values(tree: Any, secrets: Iterable[str]) -> Any:
 
 
 class Mask:
-    """Hides a set of values that grows: a value that was a secret once stays one."""
+    """Masks a growing set of secrets: a rotated secret is masked as well as its successor."""
 
     def __init__(self) -> None:
         self._secrets: frozenset[str] = frozenset()
 
     def learn(self, secrets: Iterable[str]) -> None:
-        """Hide these too."""
+        """Add secrets."""
         self._secrets |= frozenset(secrets)
 
     def __call__(self, text: str) -> str:
         return masked(text, self._secrets)
 
 
-@lru_cache(maxsize=256)  # one set for each agent of a process
+LOG_MASK = Mask()
+"""Masks every secret that this process has read, in its log and its output."""
+
+
+@lru_cache(maxsize=256)  # one entry per agent of a process
 def _forms(secrets: frozenset[str]) -> tuple[tuple[str, ...], re.Pattern[str] | None]:
-    """Every spelling, the longest first as one may hold another; and a pattern for those of a URL, which mix."""
+    """All encodings, longest first because one may contain another, and a pattern for percent-encoding."""
     whole = {secret for secret in secrets if len(secret) >= SHORTEST}
     lines = {line.strip() for secret in whole for line in secret.splitlines()}
-    hidden = whole | {line for line in lines if len(line) >= _SHORTEST_LINE and not line.startswith("-----")}
-    forms = {form for secret in hidden for form in (*_written(secret), *_in_base64(secret.encode(errors="replace")))}
-    if not hidden:
+    values = whole | {line for line in lines if len(line) >= _SHORTEST_LINE and not line.startswith("-----")}
+    forms = {form for secret in values for form in (*_escaped(secret), *_in_base64(secret.encode(errors="replace")))}
+    if not values:
         return (), None
-    in_urls = "|".join(_in_url(secret) for secret in sorted(hidden, key=len, reverse=True))
+    in_urls = "|".join(_in_url(secret) for secret in sorted(values, key=len, reverse=True))
     return tuple(sorted(forms, key=len, reverse=True)), re.compile(in_urls)
 
 
-def _written(secret: str) -> set[str]:
-    """As it is, and as JSON (also inside of JSON), `repr` and HTML write it."""
+def _escaped(secret: str) -> set[str]:
+    """The secret in plain text, JSON, JSON within JSON, `repr` and HTML."""
     once = {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
     twice = {json.dumps(form)[1:-1] for form in once}
     shown = {repr(secret)[1:-1], repr(secret.encode(errors="replace"))[2:-1]}
@@ -76,19 +77,19 @@ def _written(secret: str) -> set[str]:
 
 
 def _in_base64(secret: bytes) -> set[str]:
-    """What stands in base64 wherever the secret begins in its groups of three: the digits that are its own alone."""
+    """The base64 digits that depend on the secret alone, for each offset within a group of three bytes."""
     found: set[str] = set()
     for before in range(3):
         digits = base64.b64encode(bytes(before) + secret).decode().rstrip("=")
-        first = (8 * before + 5) // 6  # the digit before may share bits with what stands before the secret
-        last = 8 * (before + len(secret)) // 6  # and the one behind with what follows
+        first = (8 * before + 5) // 6  # the digit before it may encode bits of the preceding text
+        last = 8 * (before + len(secret)) // 6  # and the digit after it bits of the following text
         own = digits[first:last]
         found |= {own, own.replace("+", "-").replace("/", "_")}
     return found
 
 
 def _in_url(secret: str) -> str:
-    """Percent-encoded in whole or in part: every client leaves other characters as they are."""
+    """A pattern of the secret percent-encoded in whole or in part: clients differ in what they encode."""
     return "".join(_in_url_one(character) for character in secret)
 
 

@@ -18,7 +18,7 @@ import uvloop
 
 from agent_runtime import Agent
 from agent_runtime.events import Message
-from agent_runtime.sessions.base import SessionKey
+from agent_runtime.sessions import SessionKey
 from agent_runtime.sessions.sqlite import SqliteSessions
 from benchmarks import plots, report
 from benchmarks.contenders import HERE, ROOT, fake_openai

@@ -18,7 +18,7 @@ import aioboto3
 import asyncpg
 from botocore.exceptions import BotoCoreError, ClientError
 
-from agent_runtime.secrets.iam_policy import policy_for
+from agent_runtime.secrets import policy_for
 
 AGENTS = ("customer-service", "handbook")
 FILES, CREDENTIALS = Path("/agents"), Path("/aws")

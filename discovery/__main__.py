@@ -20,6 +20,8 @@ from discovery.registry.watch import Watch
 from discovery.settings import Settings, SettingsError, version
 
 SHUTDOWN_SECONDS = 5
+# Longer than the pause between two heartbeats, and than the 55 s after which our client closes an idle connection.
+KEEP_ALIVE_SECONDS = 75
 EPILOG = """\
 commands, each with a --help of its own; without one, the registry runs:
   export [FILE]               write the table and its history as lines of JSON
@@ -46,8 +48,8 @@ environment:
   DISCOVERY_PROBE_SECONDS             how often (30)
   DISCOVERY_PROBE_ALLOW               call these only: hosts, addresses and networks, comma separated, like
                                       *.agents.example,10.0.0.0/8
-  DISCOVERY_DOMAIN                    the domain that names in the ARD catalog stand under, urn:air:DOMAIN:a2a:NAME;
-                                      only one of your own makes them yours (myagent.internal)
+  DISCOVERY_ARD=0                     switch the Agentic Resource Discovery API off: /ard and /.well-known/ard.json
+  DISCOVERY_DOMAIN                    the domain of the ARD identifiers, urn:air:DOMAIN:a2a:NAME (myagent.internal)
 
 An agent finds the registry by `discovery.url` in its file or by MYAGENT_DISCOVERY_URL, and sends `discovery.token`: a
 register token, which reads nothing; one that also has read where the agent asks other agents.
@@ -90,6 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         access_log=False,
         server_header=False,
         lifespan="on",
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,  # an open stream would otherwise keep the process for ever
         **options(),
         **(settings.tls.options if settings.tls else {}),

@@ -13,15 +13,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from discovery import portal
 from discovery.api import agents as api
 from discovery.api import events, metrics
-from discovery.api import mcp_mount as mcp_door
+from discovery.api import mcp as mcp_api
 from discovery.api import openapi as description
 from discovery.api.express import Express
 from discovery.api.packed import Packed
 from discovery.api.problems import Guard, add_error_table
-from discovery.ard import routes as ard
 from discovery.background import swept
-from discovery.contract.models import utc_now
-from discovery.probe.prober import probing
+from discovery.contract import utc_now
+from discovery.probe import probing
 from discovery.registry.registry import Registry
 from discovery.registry.store import Store
 from discovery.registry.watch import Watch
@@ -76,11 +75,11 @@ def create_app(
                 )
             await stack.enter_async_context(swept(registry))
             await stack.enter_async_context(probing(registry, settings, clock or utc_now))
-            door = mcp_door.McpDoor(registry)
-            stack.push_async_callback(door.aclose)
+            mcp = mcp_api.McpServer(registry)
+            stack.push_async_callback(mcp.aclose)
             packed = Packed()
             express = Express(registry, settings, packed)
-            yield {"registry": registry, "settings": settings, "mcp": door, "packed": packed, "express": express}
+            yield {"registry": registry, "settings": settings, "mcp": mcp, "packed": packed, "express": express}
 
     app = _Application(
         settings.cors_origins,
@@ -92,8 +91,16 @@ def create_app(
     )
     app.state.watch = watch
     add_error_table(app)
-    for face in (api, events, ard, *([mcp_door] if mcp_door.is_installed() else []), metrics, description, portal):
-        app.include_router(face.router)
+    _include_routers(app, settings)
     describe = app.openapi
     app.openapi = lambda: description.describe(describe())
     return app
+
+
+def _include_routers(app: FastAPI, settings: Settings) -> None:
+    for face in (api, events, *([mcp_api] if mcp_api.is_installed() else []), metrics, description, portal):
+        app.include_router(face.router)
+    if settings.ard:
+        from discovery.ard import router
+
+        app.include_router(router)

@@ -1,28 +1,32 @@
-"""Environment → Settings. The only place of this package that reads variables, and where a wrong one is explained."""
+"""The settings of the registry, read from `DISCOVERY_*` variables. No other module reads the environment."""
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from discovery.contract.models import is_loopback
-from discovery.probe.addresses import Rules
+from discovery.contract import is_loopback
 from discovery.stores import open_store, sqlite_path
 from discovery.tokens import Tokens, read_tokens
 from infrastructure.tls import ServerTls, TlsError
 
-PLAIN = ("host", "database_url", "domain", "tls_certificate", "tls_key", "tls_key_password", "tls_client_ca")
-YES, NO = {"1", "true", "yes", "on"}, {"", "0", "false", "no", "off"}
-PRIVATE_DOMAIN = "myagent.internal"  # `internal` is nobody's: a name below it claims nothing
+Network = IPv4Network | IPv6Network
+
+TEXTS = ("host", "database_url", "domain", "tls_certificate", "tls_key", "tls_key_password", "tls_client_ca")
+SWITCHES = ("allow_anonymous", "ard", "probe")
+SWITCH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+PRIVATE_DOMAIN = "myagent.internal"  # .internal is reserved for private use (ICANN)
+_HOST_PATTERN = re.compile(r"[a-z0-9*?][a-z0-9._*?-]*")
 
 
 class SettingsError(ValueError):
-    """The operator has to change something: one sentence for each thing, in `problems`."""
+    """The settings are invalid; `problems` has one sentence for each of them."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__(" ".join(problems))
@@ -30,7 +34,7 @@ class SettingsError(ValueError):
 
 
 def version() -> str:
-    """The version of what is installed."""
+    """The installed version of myagent."""
     try:
         return installed_version("myagent")
     except PackageNotFoundError:  # run from a source tree
@@ -39,10 +43,10 @@ def version() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How this registry runs. Existing Settings are good Settings: whatever cannot work is refused here.
+    """The settings of one registry, validated.
 
     Raises:
-        SettingsError: With all problems at once.
+        SettingsError: Lists all invalid settings.
     """
 
     host: str = "127.0.0.1"
@@ -54,6 +58,7 @@ class Settings:
     probe: bool = False
     probe_seconds: float = 30
     probe_allow: tuple[str, ...] = ()
+    ard: bool = True
     domain: str = PRIVATE_DOMAIN
     tls_certificate: str | None = None
     tls_key: str | None = None
@@ -61,8 +66,8 @@ class Settings:
     tls_client_ca: str | None = None
 
     def __post_init__(self) -> None:
-        may_be_reached = self.allow_anonymous or self.tokens is not None
-        problems = [*_host(self.host, may_be_reached), *_port(self.port), *_database(self.database_url)]
+        is_protected = self.allow_anonymous or self.tokens is not None
+        problems = [*_host(self.host, is_protected), *_port(self.port), *_database(self.database_url)]
         problems += [problem for origin in self.cors_origins for problem in _origin(origin)]
         problems += [*_probe(self.probe_seconds, self.probe_allow), *_domain(self.domain)]
         problems += _tls(self)
@@ -71,17 +76,12 @@ class Settings:
 
     @property
     def open_to_network(self) -> bool:
-        """Whether anyone who reaches this machine may read and change the table."""
+        """Whether other machines can read and change the registry without a token."""
         return self.tokens is None and not is_loopback(self.host)
 
     @property
-    def probe_rules(self) -> Rules:
-        """What the probe may call; this machine itself where the registry serves nobody else."""
-        return Rules.read(self.probe_allow, loopback=is_loopback(self.host))
-
-    @property
     def tls(self) -> ServerTls | None:
-        """What it answers over https with, if it does."""
+        """The certificate of the server; None where it serves plain HTTP."""
         if self.tls_certificate is None or self.tls_key is None:
             return None
         return ServerTls(
@@ -93,7 +93,7 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ, **flags: Any) -> Self:
-        """Read the DISCOVERY_ variables; a flag that is not None wins over its variable."""
+        """Read the `DISCOVERY_*` variables; a flag that is not None overrides its variable."""
         problems: list[str] = []
         values: dict[str, Any] = {}
 
@@ -104,28 +104,27 @@ class Settings:
             values["tokens"] = read_tokens(text("DISCOVERY_TOKENS"))
         except ValueError as error:
             problems.append(f"DISCOVERY_TOKENS {error}.")
-            values["tokens"] = Tokens()  # some were meant: the open network is not what is wrong
-        values |= {name: text(f"DISCOVERY_{name.upper()}") for name in PLAIN}
+            values["tokens"] = Tokens()  # otherwise the open network would be reported as well
+        values |= {name: text(f"DISCOVERY_{name.upper()}") for name in TEXTS}
         port = text("DISCOVERY_PORT")
-        # Kubernetes sets this variable itself, to tcp://…, in every pod beside a service that is named discovery.
+        # Kubernetes sets DISCOVERY_PORT=tcp://… in every pod of a namespace with a service named "discovery".
         if port is not None and flags.get("port") is None and not port.startswith("tcp://"):
             if port.isascii() and port.isdigit():
                 values["port"] = int(port)
             else:
                 problems.append(f"DISCOVERY_PORT must be a number from 0 to 65535, not {port!r}.")
-        for name, switch in (("allow_anonymous", "DISCOVERY_ALLOW_ANONYMOUS"), ("probe", "DISCOVERY_PROBE")):
-            position = environment.get(switch, "").strip().lower()
-            if position in YES | NO:
-                values[name] = position in YES
-            else:
-                problems.append(f"{switch} must be on or off (1 or 0), not {position!r}.")
+        for name in SWITCHES:
+            switch = (text(f"DISCOVERY_{name.upper()}") or "").lower()
+            values[name] = SWITCH.get(switch)
+            if switch and switch not in SWITCH:
+                problems.append(f"DISCOVERY_{name.upper()} must be on or off (1 or 0), not {switch!r}.")
         seconds = text("DISCOVERY_PROBE_SECONDS")
         try:
             values["probe_seconds"] = None if seconds is None else float(seconds)
         except ValueError:
             problems.append(f"DISCOVERY_PROBE_SECONDS must be a number of seconds, not {seconds!r}.")
-        values["probe_allow"] = _listed(environment, "DISCOVERY_PROBE_ALLOW")
-        values["cors_origins"] = tuple(one.rstrip("/") for one in _listed(environment, "DISCOVERY_CORS_ORIGINS"))
+        values["probe_allow"] = _split(environment, "DISCOVERY_PROBE_ALLOW")
+        values["cors_origins"] = tuple(one.rstrip("/") for one in _split(environment, "DISCOVERY_CORS_ORIGINS"))
         values |= {name: value for name, value in flags.items() if value is not None}
         try:
             settings = cls(**{name: value for name, value in values.items() if value is not None})
@@ -136,16 +135,34 @@ class Settings:
         return settings
 
 
-def _listed(environment: Mapping[str, str], name: str) -> tuple[str, ...]:
+def parse_allowed(entries: Iterable[str]) -> tuple[tuple[str, ...], tuple[Network, ...]]:
+    """Parse host patterns (`*.agents.example`), addresses and networks (`10.0.0.0/8`) into hosts and networks.
+
+    Raises:
+        ValueError: The entry that is none of these.
+    """
+    hosts: list[str] = []
+    networks: list[Network] = []
+    for entry in entries:
+        try:
+            networks.append(ip_network(entry.strip("[]"), strict=False))
+        except ValueError:
+            if not _HOST_PATTERN.fullmatch(entry.lower()):
+                raise ValueError(entry) from None
+            hosts.append(entry.lower())
+    return tuple(hosts), tuple(networks)
+
+
+def _split(environment: Mapping[str, str], name: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in environment.get(name, "").split(",") if part.strip())
 
 
-def _host(host: str, may_be_reached: bool) -> list[str]:
-    if is_loopback(host) or may_be_reached:
+def _host(host: str, is_protected: bool) -> list[str]:
+    if is_loopback(host) or is_protected:
         return []
     return [
         f"DISCOVERY_HOST (--host) {host} is reachable from other machines, and anyone there could change the registry: "
-        "set DISCOVERY_TOKENS, or DISCOVERY_ALLOW_ANONYMOUS=1 to allow that, or listen on 127.0.0.1."
+        "set DISCOVERY_TOKENS, or DISCOVERY_ALLOW_ANONYMOUS=1 to allow it, or listen on 127.0.0.1."
     ]
 
 
@@ -162,10 +179,10 @@ def _database(url: str) -> list[str]:
     if name is not None:
         path = Path(name)
         if path.is_dir():
-            return [f"DISCOVERY_DATABASE_URL (--database-url) {path} is a folder: name a file in it."]
+            return [f"DISCOVERY_DATABASE_URL (--database-url) {path} is a directory: name a file in it."]
         if not path.parent.is_dir():
             return [
-                f"DISCOVERY_DATABASE_URL (--database-url) names a folder that does not exist: create {path.parent}."
+                f"DISCOVERY_DATABASE_URL (--database-url) is in a directory that does not exist: create {path.parent}."
             ]
     return []
 
@@ -182,9 +199,9 @@ def _origin(origin: str) -> list[str]:
 def _probe(seconds: float, allowed: tuple[str, ...]) -> list[str]:
     problems: list[str] = []
     if not 0 < seconds < float("inf"):
-        problems.append(f"DISCOVERY_PROBE_SECONDS must be a number of seconds over 0, not {seconds:g}.")
+        problems.append(f"DISCOVERY_PROBE_SECONDS must be a number of seconds above 0, not {seconds:g}.")
     try:
-        Rules.read(allowed, loopback=False)
+        parse_allowed(allowed)
     except ValueError as error:
         problems.append(
             "DISCOVERY_PROBE_ALLOW must list hosts, addresses and networks, like *.agents.example, 10.1.2.3 and "
@@ -201,10 +218,10 @@ def _domain(domain: str) -> list[str]:
 
 def _tls(settings: Settings) -> list[str]:
     if (settings.tls_certificate is None) != (settings.tls_key is None):
-        return ["DISCOVERY_TLS_CERTIFICATE and DISCOVERY_TLS_KEY (--tls-certificate, --tls-key) go together: set both."]
+        return ["DISCOVERY_TLS_CERTIFICATE and DISCOVERY_TLS_KEY (--tls-certificate, --tls-key) must be set together."]
     if settings.tls is None:
-        alone = "DISCOVERY_TLS_CLIENT_CA (--tls-client-ca) needs DISCOVERY_TLS_CERTIFICATE and DISCOVERY_TLS_KEY too."
-        return [alone] if settings.tls_client_ca else []
+        problem = "DISCOVERY_TLS_CLIENT_CA (--tls-client-ca) requires DISCOVERY_TLS_CERTIFICATE and DISCOVERY_TLS_KEY."
+        return [problem] if settings.tls_client_ca else []
     try:
         settings.tls.check()
     except TlsError as error:

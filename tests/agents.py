@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import pty
 import socket
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -95,6 +96,28 @@ async def started(
     command = [sys.executable, "-W", "error", "-m", "agent_runtime", *map(str, arguments)]
     async with asyncio.timeout(30), running(command, cwd, environment) as process:
         yield process
+
+
+async def on_a_terminal(*arguments: str | Path, cwd: Path, environment: Mapping[str, str]) -> tuple[int, str]:
+    """Run one command on a pseudo-terminal without `NO_COLOR`; its exit status and what the terminal received."""
+    ours, theirs = pty.openpty()
+    variables = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    command = [sys.executable, "-m", "agent_runtime", *map(str, arguments)]
+    try:
+        async with asyncio.timeout(30):
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                cwd=cwd,
+                env={**variables, "TERM": "xterm", **environment},
+                stdin=theirs,
+                stdout=theirs,
+                stderr=theirs,
+            )
+            status = await process.wait()
+        return status, os.read(ours, 65536).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
 
 
 @asynccontextmanager

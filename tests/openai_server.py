@@ -1,4 +1,4 @@
-"""An HTTP server on loopback that speaks OpenAI's chat completions as a test has scripted it.
+"""An HTTP server on loopback that answers OpenAI's chat completions as a test has scripted it.
 
 async with serving_openai(says("Hello"), refuses(429)) as openai:
     … openai.url, openai.asked
@@ -28,6 +28,8 @@ class Asked:
     headers: dict[str, str]
     query: dict[str, str] = field(default_factory=dict[str, str])
     deployment: str | None = None
+    port: int = 0
+    """The client's: two requests with the same one came over the same connection."""
 
 
 @dataclass(slots=True)
@@ -52,6 +54,7 @@ async def serving_openai(*replies: Reply) -> AsyncGenerator[OpenAIServer]:
     @app.post("/openai/deployments/{deployment}/chat/completions")
     async def _(request: Request, deployment: str | None = None) -> Response:
         asked = Asked(await request.json(), dict(request.headers), dict(request.query_params), deployment)
+        asked.port = request.client.port if request.client else 0
         server.asked.append(asked)
         reply = next(waiting, refuses(500, "the script of the test is over"))()
         if isinstance(reply, StreamingResponse):
@@ -119,6 +122,20 @@ def refuses(
 def answers_with(text: str, media_type: str = "text/html") -> Reply:
     """A page where an API was expected."""
     return lambda: Response(text, media_type=media_type)
+
+
+def sends(*pieces: bytes, status: int = 200, headers: dict[str, str] | None = None, endless: bool = False) -> Reply:
+    """These bytes, one write each; the last one for ever if `endless`."""
+
+    async def body() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+            await asyncio.sleep(0)
+        while endless:
+            yield pieces[-1]
+            await asyncio.sleep(0)
+
+    return lambda: StreamingResponse(body(), status, {"content-type": "text/event-stream", **(headers or {})})
 
 
 class Broken(Exception):

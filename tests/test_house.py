@@ -57,8 +57,8 @@ def test_no_file_stands_in_a_circle_of_imports_not_even_a_deferred_one() -> None
 def test_the_runtime_knows_of_discovery_its_client_its_contract_and_what_both_servers_share() -> None:
     known = {module for file in RUNTIME for module in imported(file) if module.startswith("discovery")}
     assert known <= {
-        "discovery.client.client",
-        "discovery.contract.models",
+        "discovery.client",
+        "discovery.contract",
         "infrastructure.heads",
         "infrastructure.tls",
     }
@@ -108,7 +108,7 @@ print(sorted(name for name in HEAVY if name in sys.modules))
 """
 
 
-@pytest.mark.parametrize("module", ["agent_runtime", "myagent", "discovery.client.client", "discovery.contract.models"])
+@pytest.mark.parametrize("module", ["agent_runtime", "myagent", "discovery.client", "discovery.contract"])
 def test_importing_loads_nothing_heavy_prints_nothing_and_reads_no_environment(module: str, tmp_path: Path) -> None:
     code = IMPORTING.replace("MODULE", module).replace("HEAVY", str(HEAVY))
     command = [sys.executable, "-W", "error", "-c", code]

@@ -1,197 +1,254 @@
-"""The command line as a person types it: every command with its flags and what they are for."""
+"""The options and arguments of the commands: each is declared once, as an annotated type."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
-from agent_runtime import __version__
+import typer
 
-FILTERS = {
-    "status": "up, degraded, draining, registered, stale or down",
-    "type": "its agent_type",
-    "tool": "has this tool",
-    "tag": "has this tag",
-    "owner": "its owner",
-    "q": "words that occur in its name, description, owner, tags or tools",
-}
-TLS = {
-    "certificate": "answer over https with this certificate",
-    "key": "its private key",
-    "client_ca": "ask callers for a certificate of these authorities",
-}
-_EPILOG = "To begin: `myagent new NAME` makes an agent. `myagent COMMAND --help` says more of each."
-_AGENTS = """\
-What the registry knows. A filter given twice takes either value; different filters must all hold. The registry's token
-is MYAGENT_DISCOVERY_TOKEN, the authorities that its certificate is checked against MYAGENT_DISCOVERY_CA. While the
-registry is away its last list is shown with its age; the exit status is 1."""
-_REGISTER = """\
-Keeps an entry in the registry for something that is not written in Python: while this process runs, or while the
-command behind -- runs, which gets its signals and gives its exit status. Ctrl-C and SIGTERM take the entry out.
-
-  myagent register --name billing --endpoint http://10.0.0.7:8080 --health http://127.0.0.1:8080/health
-  myagent register --file registration.yaml -- ./billing --port 8080
-
-With --health the entry appears when that address first answers; then an answer below 400 is reported as up, any other
-as degraded, and while nothing answers there is no heartbeat: the registry shows stale, and then down.
-The registry's token is MYAGENT_DISCOVERY_TOKEN, or in --token-file."""
-_UP = """\
-Starts the registry with its portal and the example agents, prints the portal's address, and stops all of it on Ctrl-C.
-The model is the first of: --model, OPENAI_API_KEY (with OPENAI_BASE_URL and OPENAI_MODEL), an Ollama that answers on
-this machine, the built-in small one."""
+from agent_runtime.errors import ConfigError, Problem
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line; `command` of what it returns is the name of the command."""
-    parser = argparse.ArgumentParser(
-        prog="myagent", description="Run agents that are one YAML file each.", epilog=_EPILOG
-    )
-    parser.add_argument("--version", action="version", version=f"myagent {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add_use_commands(commands)
-    _add_author_commands(commands)
-    _add_stack_commands(commands)
-    return parser
+def agent_file(argument: Path | None, option: Path | None) -> Path:
+    """The agent file that a command line names, `agent.yaml` by default; a folder means the `agent.yaml` in it.
 
-
-def _add_use_commands(commands: Any) -> None:
-    run = _command(commands, "run", "serve an agent, or a folder of them, and announce it to discovery")
-    run.add_argument("--host", help="address to listen on (server.host)")
-    run.add_argument("--port", type=int, help="port to listen on, 0 for a free one (server.port)")
-    run.add_argument("--service-url", help="address that other services reach it at (MYAGENT_SERVICE_URL)")
-    run.add_argument("--public-url", help="address that browsers reach it at (MYAGENT_PUBLIC_URL)")
-    run.add_argument("--discovery-url", help="the registry (MYAGENT_DISCOVERY_URL)")
-    for name, what in TLS.items():
-        run.add_argument(f"--tls-{name.replace('_', '-')}", metavar="FILE", help=f"{what} (server.tls.{name})")
-    run.add_argument("--reload", action="store_true", help="swap an agent in when its file or its tools are edited")
-    run.add_argument(
-        "--allow-anonymous", action="store_true", help="listen beyond loopback although nobody needs a key"
-    )
-    _add_log_flags(run)
-
-    chat = _command(commands, "chat", "talk to an agent in the terminal and see its steps")
-    chat.add_argument("message", nargs="?", help="one message; without it, a conversation")
-    chat.add_argument("--session", metavar="ID", help="go on with this session of a stateful agent")
-
-
-def _add_author_commands(commands: Any) -> None:
-    validate = _command(commands, "validate", "check an agent file and say where each value comes from")
-    validate.add_argument("--json", action="store_true", help="print the result as JSON")
-
-    schema = commands.add_parser("schema", help="print the JSON Schema of the agent file, for editors")
-    schema.set_defaults(command="schema")
-
-    new = commands.add_parser("new", help="make a folder with an agent that runs at once")
-    new.set_defaults(command="new")
-    new.add_argument("name", help="lower-case letters, digits and hyphens; also the folder's name")
-
-    doctor = _command(commands, "doctor", "say what an agent file needs and whether it is there")
-    doctor.add_argument("--json", action="store_true", help="print the result as JSON")
-
-    policy = _command(commands, "iam-policy", "print the AWS policy that an agent file, or a folder of them, needs")
-    policy.add_argument("--region", default="*", help="of the Secrets Manager (any)")
-    policy.add_argument("--account", default="*", help="the number of the AWS account (any)")
-    policy.add_argument(
-        "--kms-key", action="append", default=[], metavar="ARN", help="a customer managed key of the secrets, if any"
-    )
-
-    test = _command(commands, "test", "hold the conversations beside an agent file and check what comes of them")
-    test.add_argument("--conversations", metavar="FILE", help="the suite (conversations.yaml beside the agent file)")
-    test.add_argument("--junit", metavar="FILE", help="write the outcome as JUnit XML")
-    tape = test.add_mutually_exclusive_group()
-    tape.add_argument("--record", action="store_true", help="keep the model's replies in conversations.jsonl")
-    tape.add_argument("--replay", action="store_true", help="answer from conversations.jsonl: no model, no key")
-
-
-def _add_stack_commands(commands: Any) -> None:
-    agents = commands.add_parser("agents", help="what the registry knows", description=_AGENTS)
-    agents.set_defaults(command="agents")
-    agents.add_argument("--discovery-url", "--url", metavar="URL", help="the registry (MYAGENT_DISCOVERY_URL)")
-    for name, values in FILTERS.items():
-        agents.add_argument(f"-{name}" if name == "q" else f"--{name}", action="append", metavar="X", help=values)
-    mode = agents.add_mutually_exclusive_group()
-    mode.add_argument("--json", dest="mode", action="store_const", const="json", help="print the array")
-    mode.add_argument(
-        "--watch", dest="mode", action="store_const", const="watch", help="again when it changes, until Ctrl-C"
-    )
-
-    _add_register(commands)
-
-    up = commands.add_parser(
-        "up",
-        help="a whole local stack: registry, portal, example agents, a model",
-        description=_UP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    up.set_defaults(command="up")
-    up.add_argument(
-        "agents", nargs="*", type=Path, metavar="FOLDER", help="agent folders; the shipped examples if none"
-    )
-    up.add_argument("--model", metavar="HUB-ID", help="a GGUF model to download once and use: owner/repo[:file.gguf]")
-    up.add_argument("--port", type=int, default=9000, help="port of the registry and portal (9000)")
-    up.add_argument("--install", metavar="COMMAND", help="installs what agents lack; those that lack it start after it")
-
-    discovery = commands.add_parser(
-        "discovery",
-        help="start the registry; the same as myagent-discovery",
-        add_help=False,
-        prefix_chars="\0",  # nothing begins with it: every flag is the registry's to read, `--help` too
-    )
-    discovery.set_defaults(command="discovery")
-    discovery.add_argument("arguments", nargs=argparse.REMAINDER)
-
-
-def _add_register(commands: Any) -> None:
-    register = commands.add_parser(
-        "register",
-        help="keep something that is not Python in the registry",
-        description=_REGISTER,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    register.set_defaults(command="register")
-    register.add_argument("--name", help="what it is called; an agent of that name is replaced")
-    register.add_argument("--endpoint", metavar="URL", help="where services reach it")
-    register.add_argument("--type", dest="agent_type", metavar="X", help="what it is, such as mcp_server (service)")
-    register.add_argument("--version", metavar="X", help="its version (unknown)")
-    register.add_argument("--tool", dest="tools", action="append", metavar="NAME", help="something it can do")
-    register.add_argument("--description", metavar="TEXT", help="what it is for")
-    register.add_argument("--owner", metavar="X", help="the team that answers for it")
-    register.add_argument("--tag", dest="tags", action="append", metavar="X", help="a word to find it by")
-    register.add_argument("--instance-id", metavar="ID", help="which of several that share the name (default)")
-    register.add_argument(
-        "--file", type=Path, help="YAML or JSON with these and all other fields, tool schemas too; flags win over it"
-    )
-    register.add_argument("--discovery-url", "--url", metavar="URL", help="the registry (MYAGENT_DISCOVERY_URL)")
-    register.add_argument("--token-file", type=Path, metavar="FILE", help="holds the registry's token")
-    register.add_argument("--heartbeat-seconds", type=float, metavar="S", help="how often it is renewed (30)")
-    register.add_argument("--health", metavar="URL", help="asked at every heartbeat how the thing is")
-    register.add_argument("--once", action="store_true", help="register for ever, without a lease, and end")
-    _add_log_flags(register)
-    register.add_argument("argv", nargs="*", metavar="-- COMMAND", help="run this, and keep the entry while it runs")
-
-
-def _add_log_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
-    parser.add_argument("--log-format", default="text", choices=["text", "json"], help="json: one object a line")
-
-
-def _agent_file(text: str) -> Path:
-    """The path that was given, or the agent.yaml in it."""
-    path = Path(text)
+    Raises:
+        ConfigError: it is given both as an argument and with `--config`.
+    """
+    if argument is not None and option is not None:
+        message = f"the agent file is given twice: {argument} as an argument and {option} with --config"
+        raise ConfigError("myagent", [Problem(message)])
+    path = argument or option or Path("agent.yaml")
     return path / "agent.yaml" if (path / "agent.yaml").is_file() else path
 
 
-def _command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=summary, description=summary[0].upper() + summary[1:] + "."
-    )
-    parser.add_argument(
-        "--config",
-        default="agent.yaml",
+def is_agent_file(text: str) -> bool:
+    """Whether a word on the command line of `chat` names an agent file; otherwise it is a message."""
+    return Path(text).suffix in {".yaml", ".yml"} or (len(text) < 256 and (Path(text) / "agent.yaml").is_file())
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        from agent_runtime import __version__
+
+        print(f"myagent {__version__}")
+        raise typer.Exit
+
+
+# --- the agent file
+
+AgentFileArgument = Annotated[
+    Path | None,
+    typer.Argument(metavar="FILE", help="The agent file, or its folder  [default: agent.yaml]", show_default=False),
+]
+AgentFilesArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="FILE", help="The agent file, or a folder of agents  [default: agent.yaml]", show_default=False
+    ),
+]
+ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="The same as FILE")]
+
+ChatFileArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="FILE", help="The agent file, or its folder  [default: agent.yaml]", show_default=False),
+]
+MessageArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="MESSAGE", help="A message to answer; without it, a conversation", show_default=False),
+]
+SessionOption = Annotated[
+    str, typer.Option("--session", metavar="ID", help="The session of a stateful agent to continue")
+]
+NewNameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="Lower-case letters, digits and hyphens; also the name of the folder")
+]
+
+# --- output
+
+VersionOption = Annotated[
+    bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the installed version and exit")
+]
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON")]
+LogLevelOption = Annotated[
+    Literal["debug", "info", "warning", "error"], typer.Option("--log-level", help="The least severe level to log")
+]
+LogFormatOption = Annotated[
+    Literal["text", "json"], typer.Option("--log-format", help="Use json for one object per line")
+]
+
+# --- run
+
+HostOption = Annotated[
+    str | None, typer.Option("--host", metavar="HOST", help="The address to listen on (server.host)")
+]
+PortOption = Annotated[
+    int | None, typer.Option("--port", metavar="PORT", help="The port to listen on, 0 for a free one (server.port)")
+]
+ServiceUrlOption = Annotated[
+    str | None,
+    typer.Option("--service-url", metavar="URL", help="The address for other services (MYAGENT_SERVICE_URL)"),
+]
+PublicUrlOption = Annotated[
+    str | None, typer.Option("--public-url", metavar="URL", help="The address for browsers (MYAGENT_PUBLIC_URL)")
+]
+TlsCertificateOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tls-certificate", metavar="FILE", help="Serve HTTPS with this certificate (server.tls.certificate)"
+    ),
+]
+TlsKeyOption = Annotated[
+    str | None, typer.Option("--tls-key", metavar="FILE", help="The private key of the certificate (server.tls.key)")
+]
+TlsClientCaOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tls-client-ca",
         metavar="FILE",
-        type=_agent_file,
-        help="the agent file (agent.yaml), or its folder",
-    )
-    parser.set_defaults(command=name)
-    return parser
+        help="Require client certificates issued by these authorities (server.tls.client_ca)",
+    ),
+]
+ReloadOption = Annotated[
+    bool, typer.Option("--reload", help="Reload an agent when its file or the code of its tools changes")
+]
+AllowAnonymousOption = Annotated[
+    bool, typer.Option("--allow-anonymous", help="Listen on other addresses than loopback without requiring a key")
+]
+
+# --- the registry
+
+RunDiscoveryUrlOption = Annotated[
+    str | None, typer.Option("--discovery-url", metavar="URL", help="The registry (MYAGENT_DISCOVERY_URL)")
+]
+DiscoveryUrlOption = Annotated[
+    str | None, typer.Option("--discovery-url", "--url", metavar="URL", help="The registry (MYAGENT_DISCOVERY_URL)")
+]
+StatusFilter = Annotated[
+    list[str] | None,
+    typer.Option("--status", metavar="X", help="Only up, degraded, draining, registered, stale or down"),
+]
+TypeFilter = Annotated[list[str] | None, typer.Option("--type", metavar="X", help="Only this agent_type")]
+ToolFilter = Annotated[list[str] | None, typer.Option("--tool", metavar="X", help="Only agents with this tool")]
+TagFilter = Annotated[list[str] | None, typer.Option("--tag", metavar="X", help="Only agents with this tag")]
+OwnerFilter = Annotated[list[str] | None, typer.Option("--owner", metavar="X", help="Only agents of this owner")]
+TextFilter = Annotated[
+    list[str] | None,
+    typer.Option("-q", metavar="X", help="Only agents with these words in name, description, owner, tags or tools"),
+]
+WatchOption = Annotated[bool, typer.Option("--watch", help="Print the list again whenever it changes, until Ctrl-C")]
+RegisteredNameOption = Annotated[
+    str | None, typer.Option("--name", metavar="NAME", help="The name; replaces a registered agent of the same name")
+]
+EndpointOption = Annotated[str | None, typer.Option("--endpoint", metavar="URL", help="The address for other services")]
+RegisteredTypeOption = Annotated[
+    str | None, typer.Option("--type", metavar="X", help="Its agent_type, such as mcp_server  [default: service]")
+]
+RegisteredVersionOption = Annotated[
+    str | None, typer.Option("--version", metavar="X", help="Its version  [default: unknown]")
+]
+RegisteredToolsOption = Annotated[
+    list[str] | None, typer.Option("--tool", metavar="NAME", help="A tool it offers; may be repeated")
+]
+DescriptionOption = Annotated[str | None, typer.Option("--description", metavar="TEXT", help="What it does")]
+OwnerOption = Annotated[str | None, typer.Option("--owner", metavar="X", help="The team responsible for it")]
+RegisteredTagsOption = Annotated[
+    list[str] | None, typer.Option("--tag", metavar="X", help="A tag to filter by; may be repeated")
+]
+InstanceIdOption = Annotated[
+    str | None,
+    typer.Option("--instance-id", metavar="ID", help="Distinguishes instances of one name  [default: default]"),
+]
+RegistrationFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--file", metavar="FILE", help="YAML or JSON with these and all other fields; options take precedence over it"
+    ),
+]
+TokenFileOption = Annotated[
+    Path | None, typer.Option("--token-file", metavar="FILE", help="A file with the token for the registry")
+]
+HeartbeatOption = Annotated[
+    float | None,
+    typer.Option("--heartbeat-seconds", metavar="S", help="The time between two heartbeats  [default: 30]"),
+]
+HealthOption = Annotated[
+    str | None, typer.Option("--health", metavar="URL", help="The health address to check before every heartbeat")
+]
+OnceOption = Annotated[bool, typer.Option("--once", help="Register permanently, without a lease, and exit")]
+CommandArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="-- COMMAND", help="Run this command and stay registered while it runs", show_default=False),
+]
+
+# --- evals and policies
+
+ConversationsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--conversations",
+        metavar="FILE",
+        help="The conversations  [default: conversations.yaml beside the agent file]",
+    ),
+]
+JunitOption = Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write the results as JUnit XML")]
+RecordOption = Annotated[bool, typer.Option("--record", help="Record the model's replies in conversations.jsonl")]
+ReplayOption = Annotated[
+    bool, typer.Option("--replay", help="Replay conversations.jsonl instead of asking a model; needs no key")
+]
+RegionOption = Annotated[
+    str, typer.Option("--region", metavar="REGION", help="The AWS region of the secrets; * for any")
+]
+AccountOption = Annotated[
+    str, typer.Option("--account", metavar="ID", help="The AWS account of the secrets; * for any")
+]
+KmsKeyOption = Annotated[
+    list[str] | None,
+    typer.Option("--kms-key", metavar="ARN", help="A customer managed key of the secrets; may be repeated"),
+]
+
+# --- the local stack
+
+FoldersArgument = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="FOLDER", help="Agent folders  [default: the shipped examples]", show_default=False),
+]
+HubModelOption = Annotated[
+    str | None,
+    typer.Option("--model", metavar="HUB-ID", help="A GGUF model to download once: owner/repo or owner/repo:file.gguf"),
+]
+RegistryPortOption = Annotated[int, typer.Option("--port", metavar="PORT", help="The port of the registry and portal")]
+InstallOption = Annotated[
+    str | None,
+    typer.Option("--install", metavar="COMMAND", help="A command that installs the extras that some agents need"),
+]
+DiscoveryArguments = Annotated[list[str] | None, typer.Argument(metavar="[ARGUMENTS]", show_default=False)]
+
+# --- descriptions; after a line with \b the layout is kept
+
+AGENTS_HELP = """\
+List the agents of the registry.
+
+A filter given twice matches either value; different filters must all match. MYAGENT_DISCOVERY_TOKEN is the token of the
+registry, MYAGENT_DISCOVERY_CA the file of the authorities that issued its certificate. If the registry is not
+available, the last list is shown with its age, and the exit status is 1."""
+REGISTER_HELP = """\
+Register a service that is not written in Python.
+
+The service is registered while this process runs, or while the command after -- runs: it receives the signals of this
+process, and its exit status is returned. Ctrl-C and SIGTERM remove the service from the registry.
+
+\b
+  myagent register --name billing --endpoint http://10.0.0.7:8080 --health http://127.0.0.1:8080/health
+  myagent register --file registration.yaml -- ./billing --port 8080
+
+With --health, the service is registered when that address first answers. From then on, a status below 400 is reported
+as up and any other as degraded; without an answer no heartbeat is sent, and the registry shows stale, then down. The
+token of the registry is in MYAGENT_DISCOVERY_TOKEN or --token-file."""
+UP_HELP = """\
+Start a local stack: registry, portal, agents and a model.
+
+Prints the address of the portal, and stops everything on Ctrl-C. The model is the first available of: --model,
+OPENAI_API_KEY (with OPENAI_BASE_URL and OPENAI_MODEL), an Ollama on this machine, the small built-in model."""

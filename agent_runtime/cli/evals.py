@@ -1,7 +1,7 @@
-"""The conversations beside an agent file, run as a suite: `myagent test`.
+"""`myagent test`: the conversations beside an agent file, run as a test suite.
 
-`conversations.yaml` beside the file is a list of conversations; each has turns of what is said, which tools that should
-call, and what the answer should hold. With a recording of the model's replies the suite runs without a key.
+`conversations.yaml` is a list of conversations. Each turn has a message, the tools that should be called, and what the
+answer should contain. With a recording of the model's replies, the suite runs without a key.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import asyncio
 import hashlib
 import json
 import re
+import sys
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -23,11 +23,12 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from agent_runtime.agent import Agent
 from agent_runtime.agent_file import load
-from agent_runtime.engine.untrusted import unfenced
+from agent_runtime.cli import EXIT_FAILED
+from agent_runtime.cli.terminal import console, status_mark
+from agent_runtime.engine import unmarked
 from agent_runtime.errors import ConfigError, ModelError, MyAgentError, Problem, StartError
 from agent_runtime.events import Message, ModelChunk, RunResult, ToolCall, ToolSpec, ToolUse, Usage
-from agent_runtime.models import Model, model_for
-from agent_runtime.models.base import ModelAround
+from agent_runtime.models import Model, ModelWrapper, model_for
 
 _NO_SUITE = "no such file; it lists conversations, such as `- {name: small talk, turns: [{say: hello, calls: []}]}`"
 
@@ -37,7 +38,7 @@ class _Strict(BaseModel):
 
 
 class ExpectedAnswer(_Strict):
-    """What an answer should be like; everything that is given must hold."""
+    """What is expected of an answer; every given condition must hold."""
 
     contains: list[str] = Field(default_factory=list)
     lacks: list[str] = Field(default_factory=list)
@@ -45,9 +46,9 @@ class ExpectedAnswer(_Strict):
 
 
 class Turn(_Strict):
-    """One message and what should come of it.
+    """One message and the expected calls and answer.
 
-    A call is a tool's name, or a name with arguments that must be among those it was given.
+    A call is the name of a tool, or a name with arguments that must be among those of the call.
     """
 
     say: str
@@ -64,18 +65,18 @@ class Conversation(_Strict):
 
 @dataclass(slots=True)
 class Outcome:
-    """How one conversation went; no complaints is well."""
+    """The result of one conversation; without failures it passed."""
 
     name: str
     seconds: float = 0
-    complaints: list[str] = field(default_factory=list[str])
+    failures: list[str] = field(default_factory=list[str])
 
 
-def conversations_of(file: Path) -> list[Conversation]:
-    """Read a suite.
+def load_conversations(file: Path) -> list[Conversation]:
+    """Read a file of conversations.
 
     Raises:
-        ConfigError: it is missing or not of this form; its owner mends it.
+        ConfigError: it is missing or invalid.
     """
     try:
         document: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -91,51 +92,63 @@ def conversations_of(file: Path) -> list[Conversation]:
         raise ConfigError(str(file), problems) from error
 
 
-async def hold(config: Path, suite: Path, tape: Literal["record", "replay"] | None) -> list[Outcome]:
-    """Hold a suite with the agent of a file, print how each conversation went, and return that.
+def run_tests(path: Path, suite: Path, *, recording: Literal["record", "replay"] | None, junit: Path | None) -> int:
+    """Run the conversations of `suite` with an agent file and print the results; returns the exit status.
 
-    The tape, beside the suite, ends in `.jsonl`. Raises as `conversations_of` and `Agent` do.
+    Raises:
+        ConfigError: a file is invalid, or the JUnit report cannot be written.
     """
-    conversations = await asyncio.to_thread(conversations_of, suite)
-    file = await load(config)
-    recording = suite.with_suffix(".jsonl")
+    outcomes = asyncio.run(_run_suite(path, suite, recording))
+    if junit is not None:
+        try:
+            junit.write_text(junit_report(path.stem, outcomes), encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(str(junit), [Problem(f"cannot be written: {error.strerror}")]) from error
+    return EXIT_FAILED if any(outcome.failures for outcome in outcomes) else 0
+
+
+async def _run_suite(path: Path, suite: Path, recording: Literal["record", "replay"] | None) -> list[Outcome]:
+    conversations = await asyncio.to_thread(load_conversations, suite)
+    file = await load(path)
+    replies = suite.with_suffix(".jsonl")
     model: Model | None = None
-    if tape == "record":
-        model = RecordingModel(model_for(file.config.model, file.book), recording)
-    elif tape == "replay":
-        model = RecordedModel(recording)
+    if recording == "record":
+        model = RecordingModel(model_for(file.config.model, file.resolver), replies)
+    elif recording == "replay":
+        model = RecordedModel(replies)
+    out = console(sys.stdout)
     outcomes: list[Outcome] = []
-    async with Agent(file, model=model) as agent, aclosing(run_suite(agent, conversations)) as held:
-        async for outcome in held:
+    async with Agent(file, model=model) as agent:
+        for number, conversation in enumerate(conversations):
+            outcome = await _run_conversation(agent, conversation, f"test-{number}-{time.monotonic()}")
             outcomes.append(outcome)
-            print(f"  {'ok' if not outcome.complaints else 'NO':3} {outcome.name}  {outcome.seconds:.1f} s", flush=True)
-            for complaint in outcome.complaints:
-                print(f"      {complaint}", flush=True)
-        well = sum(not outcome.complaints for outcome in outcomes)
-        print(f"{well} of {len(outcomes)} conversations went as expected with {agent.model_label}", flush=True)
+            mark = status_mark(not outcome.failures)
+            out.print(mark.append(f"  {outcome.name}  {outcome.seconds:.1f} s", style="default"))
+            for failure in outcome.failures:
+                out.print(f"      {failure}")
+        passed = sum(not outcome.failures for outcome in outcomes)
+        out.print(f"{passed} of {len(outcomes)} conversations went as expected with {agent.model_label}")
     return outcomes
 
 
-async def run_suite(agent: Agent, suite: Sequence[Conversation]) -> AsyncGenerator[Outcome, None]:
-    """Hold every conversation, one after another, each in a session of its own."""
-    for number, conversation in enumerate(suite):
-        started = time.monotonic()
-        outcome = Outcome(conversation.name)
-        for position, turn in enumerate(conversation.turns, 1):
-            try:
-                result = await agent.run(turn.say, session_id=f"test-{number}-{started}", owner="myagent test")
-            except MyAgentError as error:
-                outcome.complaints.append(f"turn {position}: {error}")
-                break
-            outcome.complaints += [f"turn {position}: {complaint}" for complaint in complaints(turn, result)]
-        outcome.seconds = time.monotonic() - started
-        yield outcome
+async def _run_conversation(agent: Agent, conversation: Conversation, session_id: str) -> Outcome:
+    started = time.monotonic()
+    outcome = Outcome(conversation.name)
+    for position, turn in enumerate(conversation.turns, 1):
+        try:
+            result = await agent.run(turn.say, session_id=session_id, owner="myagent test")
+        except MyAgentError as error:
+            outcome.failures.append(f"turn {position}: {error}")
+            break
+        outcome.failures += [f"turn {position}: {failure}" for failure in _failures(turn, result)]
+    outcome.seconds = time.monotonic() - started
+    return outcome
 
 
-def complaints(turn: Turn, result: RunResult) -> Iterator[str]:
-    """What is not as the turn expects it."""
+def _failures(turn: Turn, result: RunResult) -> Iterator[str]:
+    """How the result of a turn differs from what is expected."""
     if turn.calls is not None:
-        yield from _about_calls(turn.calls, [use for step in result.steps for use in step.tool_calls])
+        yield from _call_failures(turn.calls, [use for step in result.steps for use in step.tool_calls])
     for text in turn.answer.contains:
         if text not in result.answer:
             yield f"the answer does not contain {text!r}: {result.answer[:200]!r}"
@@ -146,35 +159,35 @@ def complaints(turn: Turn, result: RunResult) -> Iterator[str]:
         yield f"the answer does not match {turn.answer.matches!r}: {result.answer[:200]!r}"
 
 
-def _about_calls(expected: Sequence[str | dict[str, dict[str, Any]]], made: Sequence[ToolUse]) -> Iterator[str]:
-    wanted: list[tuple[str, dict[str, Any]]] = []
+def _call_failures(expected: Sequence[str | dict[str, dict[str, Any]]], actual: Sequence[ToolUse]) -> Iterator[str]:
+    calls: list[tuple[str, dict[str, Any]]] = []
     for call in expected:
-        wanted += [(call, {})] if isinstance(call, str) else call.items()
-    names = [name for name, _ in wanted]
-    if names != [use.name for use in made]:
-        yield f"expected calls of {names or 'no tool'}, got {[use.name for use in made] or 'none'}"
+        calls += [(call, {})] if isinstance(call, str) else call.items()
+    names = [name for name, _ in calls]
+    if names != [use.name for use in actual]:
+        yield f"expected calls of {names or 'no tool'}, got {[use.name for use in actual] or 'none'}"
         return
-    for use, (_, arguments) in zip(made, wanted, strict=True):
+    for use, (_, arguments) in zip(actual, calls, strict=True):
         for name, value in arguments.items():
             if use.arguments.get(name) != value:
-                yield f"{use.name} was to be called with {name}={value!r}, got {use.arguments.get(name)!r}"
+                yield f"expected {use.name} to be called with {name}={value!r}, got {use.arguments.get(name)!r}"
 
 
-def junit(agent: str, outcomes: Sequence[Outcome]) -> str:
-    """The outcomes as JUnit XML, as CI systems read it."""
-    failures = sum(bool(outcome.complaints) for outcome in outcomes)
+def junit_report(agent: str, outcomes: Sequence[Outcome]) -> str:
+    """The outcomes as JUnit XML."""
+    failures = sum(bool(outcome.failures) for outcome in outcomes)
     suite = ElementTree.Element("testsuite", name=agent, tests=str(len(outcomes)), failures=str(failures))
     for outcome in outcomes:
         case = ElementTree.SubElement(
             suite, "testcase", classname=agent, name=outcome.name, time=f"{outcome.seconds:.3f}"
         )
-        if outcome.complaints:
-            ElementTree.SubElement(case, "failure", message=outcome.complaints[0]).text = "\n".join(outcome.complaints)
+        if outcome.failures:
+            ElementTree.SubElement(case, "failure", message=outcome.failures[0]).text = "\n".join(outcome.failures)
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
 
 
-class RecordingModel(ModelAround):
-    """Passes questions on to a model and writes its replies to a file, one JSON line each."""
+class RecordingModel(ModelWrapper):
+    """Passes requests to a model and records its replies in a file, one JSON object per line."""
 
     def __init__(self, model: Model, file: Path) -> None:
         super().__init__(model)
@@ -193,8 +206,8 @@ class RecordingModel(ModelAround):
         schema: Mapping[str, Any] | None = None,
     ) -> AsyncGenerator[ModelChunk, None]:
         reply: list[ModelChunk] = []
-        wish: dict[str, Any] = {"schema": schema} if schema else {}
-        async for chunk in self._model.stream(messages, tools, stop=stop, **wish):
+        optional: dict[str, Any] = {"schema": schema} if schema else {}
+        async for chunk in self._model.stream(messages, tools, stop=stop, **optional):
             reply.append(chunk)
             yield chunk
         line = json.dumps({"question": _fingerprint(messages, tools), "reply": [_recorded(chunk) for chunk in reply]})
@@ -206,7 +219,7 @@ class RecordingModel(ModelAround):
 
 
 class RecordedModel:
-    """Answers from a recording: the same question gets the same reply, any other one an error that says so."""
+    """Answers from a recording: the same request gets the same reply, any other an error."""
 
     label = "recorded"
 
@@ -218,7 +231,7 @@ class RecordedModel:
         try:
             text = await asyncio.to_thread(self._file.read_text, encoding="utf-8")
         except OSError as error:
-            raise StartError(f"{self._file}: {error.strerror}; make it with myagent test --record") from error
+            raise StartError(f"{self._file}: {error.strerror}; create it with myagent test --record") from error
         for line in text.splitlines():
             entry = json.loads(line)
             self._replies.setdefault(entry["question"], []).append([_replayed(chunk) for chunk in entry["reply"]])
@@ -237,18 +250,18 @@ class RecordedModel:
     ) -> AsyncGenerator[ModelChunk, None]:
         replies = self._replies.get(_fingerprint(messages, tools))
         if not replies:
-            raise ModelError("the recording has no reply to this question: record again with myagent test --record")
+            raise ModelError("the recording has no reply to this request: record again with myagent test --record")
         for chunk in replies.pop(0) if len(replies) > 1 else replies[0]:
             yield chunk
 
 
 def _fingerprint(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> str:
-    """What a question is recognised by: not the ids of calls, which providers invent anew each time."""
-    asked = [
-        [message.role, unfenced(message.content), [[call.name, call.arguments] for call in message.tool_calls]]
+    """Identifies a request; without the ids of calls, which differ each time."""
+    contents = [
+        [message.role, unmarked(message.content), [[call.name, call.arguments] for call in message.tool_calls]]
         for message in messages
     ]
-    text = json.dumps([asked, [[tool.name, tool.description, tool.parameters] for tool in tools]], sort_keys=True)
+    text = json.dumps([contents, [[tool.name, tool.description, tool.parameters] for tool in tools]], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

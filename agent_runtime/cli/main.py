@@ -1,254 +1,294 @@
-"""The commands. Besides the server the only place that starts an event loop, and the one that reads the environment."""
+"""The `myagent` command: its commands, error messages and exit statuses.
+
+A command imports what it needs when it runs, so that `myagent --help` stays quick.
+"""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from agent_runtime.agent_file import AgentFile, load
-from agent_runtime.cli.arguments import FILTERS, TLS, make_parser
-from agent_runtime.config.agent import AgentConfig
-from agent_runtime.config.document import dotted
-from agent_runtime.errors import ConfigError, MyAgentError, Problem
-from agent_runtime.observability.logs import LOG_MASK, set_up_logging
-from agent_runtime.tls import DISCOVERY_FILES
+import typer
 
-EXIT_FAILED, EXIT_FILE = 1, 2
+from agent_runtime.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
+from agent_runtime.cli import arguments as args
+from agent_runtime.errors import ConfigError, MyAgentError, Problem
+
+app = typer.Typer(
+    name="myagent",
+    help="Run agents that are defined by one YAML file each.",
+    epilog="Use `myagent new NAME` to create an agent, and `myagent COMMAND --help` for details of a command.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,  # rich takes longer to import than everything else that --help needs
+    pretty_exceptions_enable=False,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """The `myagent` command. Exit status 0 is well, 2 a problem of the file or the command line, 1 anything else."""
-    parser = make_parser()
-    if not (sys.argv[1:] if argv is None else argv):
-        parser.print_help(sys.stderr)
-        sys.exit(EXIT_FILE)
-    arguments = parser.parse_args(argv)
-    set_up_logging(getattr(arguments, "log_level", "warning"), getattr(arguments, "log_format", "text"))
+    """Run a command line. Exits with 0 for success, 2 for an invalid file or command line, 1 for any other failure."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # pyright: ignore
     try:
-        sys.exit(_COMMANDS[arguments.command](arguments))
+        status = typer.main.get_command(app).main(argv, prog_name="myagent", standalone_mode=False)
+        sys.exit(status or 0)
+    except typer.TyperException as error:
+        context: typer.Context | None = getattr(error, "ctx", None)
+        command = context.command_path if context else "myagent"
+        _fail(f"{command}: {error.format_message()}\nTry '{command} --help' for help.", error.exit_code)
     except ConfigError as error:
-        print(LOG_MASK(str(error)), file=sys.stderr)
-        sys.exit(EXIT_FILE)
+        _fail(str(error), EXIT_USAGE)
     except MyAgentError as error:
-        print(LOG_MASK(f"myagent: {error}"), file=sys.stderr)
-        sys.exit(EXIT_FAILED)
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        sys.exit(130)
+        _fail(f"myagent: {error}", EXIT_FAILED)
+    except (KeyboardInterrupt, asyncio.CancelledError, typer.Abort):
+        sys.exit(EXIT_INTERRUPTED)
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    from agent_runtime.observability.telemetry import traced
-    from agent_runtime.server.serve import run, serve
+def _fail(message: str, status: int) -> NoReturn:
+    from agent_runtime.masking import LOG_MASK
 
-    config = arguments.config
-    shared = config.is_dir()  # several agents share one port
-    overrides = _overrides(arguments, os.environ)
-
-    async def serve_files() -> None:
-        files = await _usable(config, overrides) if shared else [await load(config, overrides=overrides)]
-        with traced(os.environ, LOG_MASK) as telemetry:
-            await serve(
-                files,
-                shared=shared,
-                allow_anonymous=arguments.allow_anonymous,
-                reload=arguments.reload,
-                overrides=overrides,
-                telemetry=telemetry,
-            )
-
-    run(serve_files())
-    return 0
+    print(LOG_MASK(message), file=sys.stderr)
+    sys.exit(status)
 
 
-async def _usable(folder: Path, overrides: dict[str, dict[str, Any]]) -> list[AgentFile]:
-    """The agents of a folder; a bad file is reported and left out."""
-    from agent_runtime.server.host import agent_files
+@app.callback(invoke_without_command=True)
+def prepare(
+    context: typer.Context,
+    version: args.VersionOption = False,
+) -> None:
+    """Set up the log for the commands that have no log options, or show the help if there is no command."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(EXIT_USAGE)
+    if context.invoked_subcommand not in {"run", "register"}:
+        from agent_runtime.observability import set_up_logging
 
-    files: list[AgentFile] = []
-    for path in await asyncio.to_thread(agent_files, folder):
-        try:
-            files.append(await load(path, overrides=overrides))
-        except ConfigError as error:
-            print(LOG_MASK(f"{error}\n{path} is left out"), file=sys.stderr)
-    if not files:
-        raise ConfigError(str(folder), [Problem("holds no usable agent file: NAME.yaml, or NAME/agent.yaml")])
-    return files
-
-
-def _overrides(arguments: argparse.Namespace, environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Flags win over variables, variables over the file."""
-    server = {
-        "host": arguments.host,
-        "port": arguments.port,
-        "service_url": arguments.service_url or environment.get("MYAGENT_SERVICE_URL"),
-        "public_url": arguments.public_url or environment.get("MYAGENT_PUBLIC_URL"),
-    }
-    if tls := {key: _absolute(getattr(arguments, f"tls_{key}")) for key in TLS if getattr(arguments, f"tls_{key}")}:
-        server["tls"] = tls
-    discovery = {"url": arguments.discovery_url or environment.get("MYAGENT_DISCOVERY_URL")}
-    discovery |= {key: _absolute(environment.get(name)) for key, name in DISCOVERY_FILES.items()}
-    chosen = {"server": server, "discovery": discovery}
-    given = {
-        section: {key: value for key, value in values.items() if value not in (None, "")}
-        for section, values in chosen.items()
-    }
-    return {section: values for section, values in given.items() if values}
+        set_up_logging("warning", "text")
 
 
-def _absolute(name: str | None) -> str | None:
-    """A file that the shell names is relative to where it stands, not to the agent file."""
-    return str(Path(name).absolute()) if name else None
+@app.command()
+def run(
+    file: args.AgentFilesArgument = None,
+    config: args.ConfigOption = None,
+    host: args.HostOption = None,
+    port: args.PortOption = None,
+    service_url: args.ServiceUrlOption = None,
+    public_url: args.PublicUrlOption = None,
+    discovery_url: args.RunDiscoveryUrlOption = None,
+    tls_certificate: args.TlsCertificateOption = None,
+    tls_key: args.TlsKeyOption = None,
+    tls_client_ca: args.TlsClientCaOption = None,
+    reload: args.ReloadOption = False,
+    allow_anonymous: args.AllowAnonymousOption = False,
+    log_level: args.LogLevelOption = "info",
+    log_format: args.LogFormatOption = "text",
+) -> None:
+    """Serve an agent or a folder of agents, and register them."""
+    from agent_runtime.cli.run import overrides, serve_path
+    from agent_runtime.observability import set_up_logging
+
+    path = args.agent_file(file, config)
+    set_up_logging(log_level, log_format)
+    settings = overrides(
+        os.environ,
+        tls={"certificate": tls_certificate, "key": tls_key, "client_ca": tls_client_ca},
+        host=host,
+        port=port,
+        service_url=service_url,
+        public_url=public_url,
+        discovery_url=discovery_url,
+    )
+    serve_path(path, settings, os.environ, reload=reload, allow_anonymous=allow_anonymous)
 
 
-def _chat(arguments: argparse.Namespace) -> int:
+@app.command()
+def chat(
+    file: args.ChatFileArgument = None,
+    message: args.MessageArgument = None,
+    config: args.ConfigOption = None,
+    session: args.SessionOption = "terminal",
+) -> None:
+    """Talk to an agent in the terminal and see its steps."""
     from agent_runtime.cli.terminal import converse
 
-    return converse(arguments.config, arguments.message, arguments.session or "terminal")
+    if file is not None and message is None and (config is not None or not args.is_agent_file(file)):
+        file, message = None, file
+    converse(args.agent_file(Path(file) if file else None, config), message, session or "terminal")
 
 
-def _validate(arguments: argparse.Namespace) -> int:
-    try:
-        file = asyncio.run(load(arguments.config))
-    except ConfigError as error:
-        if not arguments.json:
-            raise
-        problems = [{"line": p.line, "path": p.path, "message": p.message} for p in error.problems]
-        print(json.dumps({"valid": False, "file": error.file, "problems": problems}, indent=2))
-        return EXIT_FILE
-    if arguments.json:
-        origins = {dotted(path): origin for path, origin in file.origins.items()}
-        print(
-            json.dumps({"valid": True, "file": str(file.path), "name": file.config.name, "origins": origins}, indent=2)
-        )
-    else:
-        _print_valid(file)
-    return 0
+@app.command()
+def validate(
+    file: args.AgentFileArgument = None, config: args.ConfigOption = None, as_json: args.JsonOption = False
+) -> int:
+    """Check an agent file and show where each value comes from."""
+    from agent_runtime.cli.doctor import show_validity
+
+    return show_validity(args.agent_file(file, config), as_json=as_json)
 
 
-def _print_valid(file: AgentFile) -> None:
-    print(f"{file.path} is valid: {file.config.name} {file.config.version}, {file.config.agent_type}")
-    width = max((len(dotted(path)) for path in file.origins), default=0)
-    for path, origin in file.origins.items():
-        print(f"  {dotted(path):{width}}  from {origin}")
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the agent file, for editors."""
+    from agent_runtime.config import AgentConfig
 
-
-def _schema(_arguments: argparse.Namespace) -> int:
     print(json.dumps(AgentConfig.model_json_schema(), indent=2))
-    return 0
 
 
-def _new(arguments: argparse.Namespace) -> int:
+@app.command()
+def new(name: args.NewNameArgument) -> None:
+    """Create a folder with an agent that works without a key."""
     from agent_runtime.cli.scaffold import create_agent
 
-    folder = create_agent(arguments.name, Path.cwd())
-    print(f"{folder.name}/agent.yaml and {folder.name}/tools.py are there. Next:")
-    print(f"  myagent chat --config {folder.name}/agent.yaml")
-    print(f"  myagent run --config {folder.name}/agent.yaml")
-    return 0
+    folder = create_agent(name, Path.cwd())
+    print(f"Created {folder.name}/agent.yaml and {folder.name}/tools.py. Next:")
+    print(f"  myagent chat {folder.name}/agent.yaml")
+    print(f"  myagent run {folder.name}/agent.yaml")
 
 
-def _doctor(arguments: argparse.Namespace) -> int:
-    from agent_runtime.cli.doctor import examine
+@app.command()
+def doctor(
+    file: args.AgentFileArgument = None, config: args.ConfigOption = None, as_json: args.JsonOption = False
+) -> int:
+    """Check that everything an agent file needs is available."""
+    from agent_runtime.cli.doctor import show_findings
 
-    findings = [replace(finding, detail=LOG_MASK(finding.detail)) for finding in asyncio.run(examine(arguments.config))]
-    if arguments.json:
-        print(json.dumps([asdict(finding) for finding in findings], indent=2))
-    else:
-        width = max(len(finding.what) for finding in findings)
-        for finding in findings:
-            print(f"  {'ok' if finding.ok else 'NO':3} {finding.what:{width}}  {finding.detail}")
-    return 0 if all(finding.ok for finding in findings) else EXIT_FAILED
+    return show_findings(args.agent_file(file, config), as_json=as_json)
 
 
-def _iam_policy(arguments: argparse.Namespace) -> int:
-    from agent_runtime.secrets.iam_policy import policy_for
+@app.command("iam-policy")
+def iam_policy(
+    file: args.AgentFilesArgument = None,
+    config: args.ConfigOption = None,
+    region: args.RegionOption = "*",
+    account: args.AccountOption = "*",
+    kms_key: args.KmsKeyOption = None,
+) -> None:
+    """Print the AWS policy that an agent file or a folder needs."""
+    from agent_runtime.secrets import policy_for
+    from agent_runtime.server.host import agent_files
 
-    config = arguments.config
-    files = [config]
-    if config.is_dir():
-        from agent_runtime.server.host import agent_files
-
-        files = agent_files(config)
-    policy = policy_for(files, region=arguments.region, account=arguments.account, kms_keys=arguments.kms_key)
+    path = args.agent_file(file, config)
+    files = agent_files(path) if path.is_dir() else [path]
+    policy = policy_for(files, region=region, account=account, kms_keys=kms_key or [])
     print(json.dumps(policy, indent=2))
     if not policy["Statement"]:
-        print(f"{config} names no secret, so the agent needs no permission", file=sys.stderr)
-    return 0
+        print(f"{path} refers to no secret, so the agent needs no permission", file=sys.stderr)
 
 
-def _test(arguments: argparse.Namespace) -> int:
-    from agent_runtime.cli.evals import hold, junit
+@app.command("test")
+def run_conversations(
+    file: args.AgentFileArgument = None,
+    config: args.ConfigOption = None,
+    conversations: args.ConversationsOption = None,
+    junit: args.JunitOption = None,
+    record: args.RecordOption = False,
+    replay: args.ReplayOption = False,
+) -> int:
+    """Run the conversations beside an agent file and check them."""
+    from agent_runtime.cli.evals import run_tests
 
-    config = arguments.config
-    suite = Path(arguments.conversations or config.with_name("conversations.yaml"))
-    tape = "record" if arguments.record else "replay" if arguments.replay else None
-    outcomes = asyncio.run(hold(config, suite, tape))
-    if arguments.junit:
-        Path(arguments.junit).write_text(junit(config.stem, outcomes), encoding="utf-8")
-    return EXIT_FAILED if any(outcome.complaints for outcome in outcomes) else 0
+    if record and replay:
+        raise ConfigError("myagent test", [Problem("cannot be combined with --record", "--replay")])
+    path = args.agent_file(file, config)
+    suite = conversations or path.with_name("conversations.yaml")
+    return run_tests(path, suite, recording="record" if record else "replay" if replay else None, junit=junit)
 
 
-def _agents(arguments: argparse.Namespace) -> int:
+@app.command(help=args.AGENTS_HELP, short_help="List the agents of the registry.")
+def agents(
+    discovery_url: args.DiscoveryUrlOption = None,
+    status: args.StatusFilter = None,
+    agent_type: args.TypeFilter = None,
+    tool: args.ToolFilter = None,
+    tag: args.TagFilter = None,
+    owner: args.OwnerFilter = None,
+    text: args.TextFilter = None,
+    as_json: args.JsonOption = False,
+    watch: args.WatchOption = False,
+) -> int:
+    """List the agents of the registry."""
     from agent_runtime.cli.agents import show_agents
 
-    chosen: Any = {name: getattr(arguments, name) for name in FILTERS if getattr(arguments, name)}
-    return show_agents(arguments.discovery_url, chosen, arguments.mode or "once", os.environ)
+    if as_json and watch:
+        raise ConfigError("myagent agents", [Problem("cannot be combined with --json", "--watch")])
+    filters = {"status": status, "type": agent_type, "tool": tool, "tag": tag, "owner": owner, "q": text}
+    chosen: Any = {name: values for name, values in filters.items() if values}
+    return show_agents(discovery_url, chosen, "json" if as_json else "watch" if watch else "once", os.environ)
 
 
-def _register(arguments: argparse.Namespace) -> int:
-    from agent_runtime.cli.agents import DEFAULT_URL
-    from agent_runtime.cli.register import COMMAND_LINE, FLAGS, keep_registered, read_entry, register_once
+@app.command(help=args.REGISTER_HELP, short_help="Register a service that is not written in Python.")
+def register(
+    name: args.RegisteredNameOption = None,
+    endpoint: args.EndpointOption = None,
+    agent_type: args.RegisteredTypeOption = None,
+    version: args.RegisteredVersionOption = None,
+    tools: args.RegisteredToolsOption = None,
+    description: args.DescriptionOption = None,
+    owner: args.OwnerOption = None,
+    tags: args.RegisteredTagsOption = None,
+    instance_id: args.InstanceIdOption = None,
+    file: args.RegistrationFileOption = None,
+    discovery_url: args.DiscoveryUrlOption = None,
+    token_file: args.TokenFileOption = None,
+    heartbeat_seconds: args.HeartbeatOption = None,
+    health: args.HealthOption = None,
+    once: args.OnceOption = False,
+    log_level: args.LogLevelOption = "info",
+    log_format: args.LogFormatOption = "text",
+    command: args.CommandArgument = None,
+) -> int:
+    """Register a service that is not written in Python."""
+    from agent_runtime.cli.register import register_service
+    from agent_runtime.observability import set_up_logging
 
-    if arguments.once and (arguments.health or arguments.heartbeat_seconds or arguments.argv):
-        lasting = "goes without --health, --heartbeat-seconds and a command: it keeps nothing up"
-        raise ConfigError(COMMAND_LINE, [Problem(lasting, "--once")])
+    set_up_logging(log_level, log_format)
+    fields = {
+        "name": name,
+        "endpoint": endpoint,
+        "agent_type": agent_type,
+        "version": version,
+        "tools": tools,
+        "description": description,
+        "owner": owner,
+        "tags": tags,
+        "instance_id": instance_id,
+    }
+    return register_service(
+        {field: value for field, value in fields.items() if value or value == ""},
+        command or [],
+        file=file,
+        url=discovery_url,
+        token_file=token_file,
+        heartbeat_seconds=heartbeat_seconds,
+        health=health,
+        once=once,
+        environment=os.environ,
+    )
 
-    async def register() -> int:
-        entry = await read_entry(
-            {field: value for field in FLAGS if (value := getattr(arguments, field)) is not None},
-            file=arguments.file,
-            url=arguments.discovery_url or os.environ.get("MYAGENT_DISCOVERY_URL") or DEFAULT_URL,
-            token=os.environ.get("MYAGENT_DISCOVERY_TOKEN") or None,
-            token_file=arguments.token_file,
-            heartbeat_seconds=arguments.heartbeat_seconds,
-            health=arguments.health,
-            environment=os.environ,
-        )
-        return await (register_once(entry) if arguments.once else keep_registered(entry, arguments.argv))
 
-    return asyncio.run(register())
-
-
-def _up(arguments: argparse.Namespace) -> int:
+@app.command(help=args.UP_HELP, short_help="Start a local stack: registry, portal, agents and a model.")
+def up(
+    agents: args.FoldersArgument = None,
+    model: args.HubModelOption = None,
+    port: args.RegistryPortOption = 9000,
+    install: args.InstallOption = None,
+) -> int:
+    """Start a local stack: registry, portal, agents and a model."""
     from agent_runtime.cli.stack import LocalStack
 
-    stack = LocalStack(arguments.agents, port=arguments.port, model=arguments.model, install=arguments.install)
-    return asyncio.run(stack.run())
+    return asyncio.run(LocalStack(agents or [], port=port, model=model, install=install).run())
 
 
-def _discovery(arguments: argparse.Namespace) -> NoReturn:
-    # The registry is a service of its own: it takes this process over rather than being imported into the runtime.
-    os.execv(sys.executable, [sys.executable, "-m", "discovery", *arguments.arguments])
-
-
-_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "run": _run,
-    "chat": _chat,
-    "validate": _validate,
-    "schema": _schema,
-    "new": _new,
-    "doctor": _doctor,
-    "iam-policy": _iam_policy,
-    "test": _test,
-    "agents": _agents,
-    "register": _register,
-    "up": _up,
-    "discovery": _discovery,
-}
+@app.command(
+    add_help_option=False,  # --help is the registry's own
+    context_settings={"ignore_unknown_options": True},
+    short_help="Start the registry; the same as myagent-discovery.",
+)
+def discovery(arguments: args.DiscoveryArguments = None) -> NoReturn:
+    """Start the registry; the same as myagent-discovery."""
+    # The registry is a service of its own: it replaces this process rather than being imported into the runtime.
+    os.execv(sys.executable, [sys.executable, "-m", "discovery", *(arguments or [])])

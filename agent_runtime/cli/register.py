@@ -1,8 +1,7 @@
-"""`myagent register`: an entry in the registry for what is not Python, kept by a process beside it.
+"""`myagent register`: registers a service that is not written in Python, while this process or its command runs.
 
-The entry is there while this process, or the command that it runs, lives. With a health address it says how the thing
-is: a good answer is `up`, a bad one `degraded`, and while nothing answers nothing is said, so that the lease runs out
-and the registry shows `stale` and then `down`.
+With a health address the status follows its answers: up or degraded. Without an answer no heartbeat is sent, so the
+lease expires and the registry shows stale, then down.
 """
 
 from __future__ import annotations
@@ -21,21 +20,28 @@ from typing import Any, cast
 import httpx
 from pydantic import ValidationError
 
-from agent_runtime.agent_file import line_of
+from agent_runtime.cli.agents import DEFAULT_URL
 from agent_runtime.cli.child_process import run_child
-from agent_runtime.config import placeholders
-from agent_runtime.config.document import Location, dotted, read
-from agent_runtime.config.section import is_address
+from agent_runtime.config import (
+    Fetched,
+    Location,
+    SecretNotAvailable,
+    dotted,
+    is_http_url,
+    line_of,
+    read_document,
+    resolve,
+)
 from agent_runtime.errors import ConfigError, Problem, StartError
-from discovery.client.client import DiscoveryClient, DiscoveryError, registered
-from discovery.contract.models import Check, Registration
+from discovery.client import DiscoveryClient, DiscoveryError, registered
+from discovery.contract import Check, Registration
 
 _log = logging.getLogger(__name__)
 
 HEALTH_SECONDS = 5.0
 HEARTBEAT_SECONDS = 30.0
-NO_TYPE, NO_VERSION = "service", "unknown"  # what is said of a thing that nobody said it of
-FLAGS = {  # of the fields that a flag gives
+DEFAULTS: dict[str, Any] = {"agent_type": "service", "version": "unknown", "tools": []}
+FLAGS = {  # the fields of a registration that have a flag
     "name": "--name",
     "endpoint": "--endpoint",
     "agent_type": "--type",
@@ -46,122 +52,131 @@ FLAGS = {  # of the fields that a flag gives
     "tags": "--tag",
     "instance_id": "--instance-id",
 }
-# How it is, and for how long that is believed, is not for a file to say.
+# Status and lease are set by the heartbeat, not by a file.
 FIELDS = sorted(set(Registration.model_fields) - {"boot_id", "ttl_seconds", "status", "checks"})
 COMMAND_LINE = "myagent register"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """What to register where, and how to keep it."""
+    """What to register, where, and how to renew it."""
 
     registration: Registration
     url: str
-    token: str | None = field(default=None, repr=False)
-    heartbeat_seconds: float = HEARTBEAT_SECONDS
-    health: str | None = None
+    token: str | None = field(repr=False)
+    heartbeat_seconds: float
+    health: str | None
 
 
-async def read_entry(
+def register_service(
     flags: Mapping[str, Any],
+    command: Sequence[str],
     *,
     file: Path | None,
-    url: str,
-    token: str | None,
+    url: str | None,
     token_file: Path | None,
     heartbeat_seconds: float | None,
     health: str | None,
+    once: bool,
     environment: Mapping[str, str],
-) -> Entry:
-    """The entry that a command line and its file describe; a flag wins over the file.
+) -> int:
+    """Register what the flags and the file describe, and stay registered unless `once`; returns the exit status.
 
     Raises:
-        ConfigError: with every problem of the command line, or else of the file.
+        ConfigError: with every problem of the command line, or, if there is none, of the file.
     """
+    if once and (health or heartbeat_seconds or command):
+        message = "cannot be combined with --health, --heartbeat-seconds or a command: there is no lease to renew"
+        raise ConfigError(COMMAND_LINE, [Problem(message, "--once")])
+    url = url or environment.get("MYAGENT_DISCOVERY_URL") or DEFAULT_URL
     problems = [
         Problem(f"must be an http:// or https:// address, not {address!r}", flag)
         for flag, address in (("--discovery-url", url), ("--health", health))
-        if address is not None and not is_address(address)
+        if address is not None and not is_http_url(address)
     ]
     if heartbeat_seconds is not None and not 0 < heartbeat_seconds <= 86_400:
         problems.append(Problem("must be more than 0 and at most 86400", "--heartbeat-seconds"))
+    token = environment.get("MYAGENT_DISCOVERY_TOKEN") or None
     if token_file is not None:
-        token = await asyncio.to_thread(_read_token, token_file, problems)
-    registration = await _read_registration(flags, file, environment, problems)
-    return Entry(
-        registration=registration,
-        url=url,
-        token=token,
-        heartbeat_seconds=heartbeat_seconds or HEARTBEAT_SECONDS,
-        health=health,
-    )
+        token = _read_token(token_file, problems)
+
+    async def register() -> int:
+        registration = await _read_registration(flags, file, environment, problems)
+        entry = Entry(registration, url, token, heartbeat_seconds or HEARTBEAT_SECONDS, health)
+        return await (_register_once(entry) if once else _keep_registered(entry, command))
+
+    return asyncio.run(register())
 
 
-async def register_once(entry: Entry) -> int:
-    """Register without a lease: it stays until somebody removes it. Returns the exit status."""
+async def _register_once(entry: Entry) -> int:
+    """Register without a lease: the entry stays until it is removed. Returns the exit status."""
     async with DiscoveryClient(entry.url, token=entry.token) as client:
         try:
-            answer = await client.register(entry.registration)
+            response = await client.register(entry.registration)
         except DiscoveryError as error:
             raise StartError(f"{client.address} did not register {entry.registration.name}: {error}") from error
-        for notice in answer.warnings:
-            _log.warning("the registry warns: %s %s", notice.message, notice.hint or "")
-        print(f"{answer.name}/{answer.instance_id} is registered at {client.address}", flush=True)
+        for warning in response.warnings:
+            _log.warning("warning of the registry: %s %s", warning.message, warning.hint or "")
+        print(f"{response.name}/{response.instance_id} is registered at {client.address}", flush=True)
     return 0
 
 
-async def keep_registered(entry: Entry, command: Sequence[str]) -> int:
-    """Keep the entry while the command runs, or until SIGINT or SIGTERM. Returns the exit status, the command's own.
+async def _keep_registered(entry: Entry, command: Sequence[str]) -> int:
+    """Stay registered while the command runs, or until SIGINT or SIGTERM. Returns the exit status of the command.
 
     Raises:
-        ConfigError: the command cannot be started; then nothing was registered.
+        ConfigError: the command cannot be started; nothing was registered.
     """
     async with AsyncExitStack() as stack:
         if command:
-            ended = await stack.enter_async_context(run_child(command))
+            exited = await stack.enter_async_context(run_child(command))
         else:
-            ended = asyncio.get_running_loop().create_future()
+            exited = asyncio.get_running_loop().create_future()
             for number in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(number, _end, ended)
-        said: Any = entry.registration
+                asyncio.get_running_loop().add_signal_handler(number, _finish, exited)
+        registration: Any = entry.registration
         if entry.health is not None:
-            said = (await stack.enter_async_context(_Health(entry.registration, entry.health))).look
+            registration = (await stack.enter_async_context(_HealthCheck(entry.registration, entry.health))).check
         async with registered(
-            said, url=entry.url, token=entry.token, heartbeat_seconds=entry.heartbeat_seconds, ready=entry.health
+            registration,
+            url=entry.url,
+            token=entry.token,
+            heartbeat_seconds=entry.heartbeat_seconds,
+            ready=entry.health,
         ):
-            return await ended
+            return await exited
 
 
-def _end(ended: asyncio.Future[int]) -> None:
-    if not ended.done():
-        ended.set_result(0)
+def _finish(exited: asyncio.Future[int]) -> None:
+    if not exited.done():
+        exited.set_result(0)
 
 
-class _Health:
-    """The registration as a health address makes it, asked once a heartbeat."""
+class _HealthCheck:
+    """The registration with the status that a health address reports, checked before each heartbeat."""
 
     def __init__(self, registration: Registration, url: str) -> None:
         self._registration, self._url = registration, url
         self._is_silent = False
-        # The thing is our own, so its certificate says nothing, and no proxy is on the way.
+        # The service is the caller's own: its certificate is not verified and no proxy is used.
         self._http = httpx.AsyncClient(trust_env=False, verify=False, timeout=None)
 
-    async def __aenter__(self) -> _Health:
+    async def __aenter__(self) -> _HealthCheck:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self._http.aclose()
 
-    async def look(self) -> Registration | None:
-        """What to say now; None where nothing answers."""
+    async def check(self) -> Registration | None:
+        """The current registration, None if there is no answer."""
         try:
-            async with asyncio.timeout(HEALTH_SECONDS), self._http.stream("GET", self._url) as answer:
-                status, phrase = answer.status_code, answer.reason_phrase
+            async with asyncio.timeout(HEALTH_SECONDS), self._http.stream("GET", self._url) as response:
+                status, phrase = response.status_code, response.reason_phrase
         except (httpx.HTTPError, OSError) as error:
             if not self._is_silent:
-                late = f"no answer within {HEALTH_SECONDS:g} s" if isinstance(error, TimeoutError) else ""
-                reason = late or str(error) or type(error).__name__
-                _log.warning("%s does not answer (%s): no heartbeat is sent until it does", self._url, reason)
+                timeout = f"no answer within {HEALTH_SECONDS:g} s" if isinstance(error, TimeoutError) else ""
+                reason = timeout or str(error) or type(error).__name__
+                _log.warning("%s does not answer (%s); heartbeats are paused until it does", self._url, reason)
             self._is_silent = True
             return None
         if self._is_silent:
@@ -172,31 +187,33 @@ class _Health:
         return self._registration.model_copy(update={"status": "up" if ok else "degraded", "checks": [check]})
 
 
-# --- the command line and the file ---------------------------------------------------------------------------------
+# --- the registration, from flags and a file
 
 
 def _read_token(file: Path, problems: list[Problem]) -> str | None:
     try:
         token = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         problems.append(Problem(f"{file} cannot be read: {reason}", "--token-file"))
         return None
     if not token or len(token.split()) > 1:
-        problems.append(Problem(f"{file} must hold one token and nothing else", "--token-file"))
+        problems.append(Problem(f"{file} must contain one token and nothing else", "--token-file"))
     return token
 
 
 async def _read_registration(
     flags: Mapping[str, Any], file: Path | None, environment: Mapping[str, str], problems: list[Problem]
 ) -> Registration:
-    """The registration; raises `ConfigError` for `problems` that are known already, too."""
+    """The registration; raises `ConfigError` for its problems and those in `problems`."""
     tree, lines = await asyncio.to_thread(_read_file, file) if file is not None else ({}, {})
-    filled = await placeholders.resolve(tree, environment=environment, fetch=_no_secret)
-    unfilled = {problem.path for problem in filled.problems}
-    of_file = [Problem(one.message, dotted(one.path), line_of(one.path, lines)) for one in filled.problems]
-    of_file += [Problem(_unknown(key), key, line_of((key,), lines)) for key in tree if key not in FIELDS]
-    fields = {"agent_type": NO_TYPE, "version": NO_VERSION, "tools": []} | filled.tree | flags
+    filled = await resolve(tree, environment=environment, fetch=_no_secret)
+    unfilled = {problem.location for problem in filled.problems}
+    file_problems = [
+        Problem(one.message, dotted(one.location), line_of(one.location, lines)) for one in filled.problems
+    ]
+    file_problems += [Problem(_unknown(key), key, line_of((key,), lines)) for key in tree if key not in FIELDS]
+    fields = DEFAULTS | filled.tree | flags
     registration: Registration | None = None
     try:
         registration = Registration.model_validate({key: fields[key] for key in fields if key in FIELDS})
@@ -209,17 +226,17 @@ async def _read_registration(
             elif location and location[0] in flags:
                 problems.append(Problem(_sentence(details["msg"]), FLAGS[str(location[0])]))
             elif location not in unfilled:
-                of_file.append(Problem(_sentence(details["msg"]), dotted(location), line_of(location, lines)))
+                file_problems.append(Problem(_sentence(details["msg"]), dotted(location), line_of(location, lines)))
     if problems:
         raise ConfigError(COMMAND_LINE, problems)
-    if of_file or registration is None:
-        raise ConfigError(str(file), of_file)
+    if file_problems or registration is None:
+        raise ConfigError(str(file), file_problems)
     return registration
 
 
 def _read_file(file: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     if file.suffix != ".json":
-        return read(file)
+        return read_document(file)
     try:
         tree = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -233,17 +250,17 @@ def _read_file(file: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     return cast("dict[str, Any]", tree), {}
 
 
-async def _no_secret(_: Sequence[str]) -> placeholders.Fetched:
-    raise placeholders.SecretNotAvailable("a registration is for everybody to read, so it holds no secret")
+async def _no_secret(_: Sequence[str]) -> Fetched:
+    raise SecretNotAvailable("a registration is public, so it cannot contain a secret")
 
 
 def _unknown(key: str) -> str:
-    near = get_close_matches(key, FIELDS, n=1)
-    return "unknown key" + (f"; did you mean `{near[0]}`?" if near else f"; known are {', '.join(FIELDS)}")
+    similar = get_close_matches(key, FIELDS, n=1)
+    return "unknown key" + (f"; did you mean `{similar[0]}`?" if similar else f"; known keys: {', '.join(FIELDS)}")
 
 
 def _location(location: Location) -> Location:
-    """Pydantic puts behind an item's index which of its two shapes it took it for; the file knows no such thing."""
+    """The place in the file: without the union member that pydantic adds after the index of an item."""
     return (*location[:2], *location[3:]) if location[:1] in {("tools",), ("skills",)} else location
 
 

@@ -1,4 +1,4 @@
-"""`myagent new`: a folder with an agent that runs at once, without a key."""
+"""`myagent new`: a folder with an agent that works without a key."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from agent_runtime.config.agent import AgentConfig
+from agent_runtime.config import AgentConfig
 from agent_runtime.errors import StartError
 
 _FILE = """\
@@ -48,20 +48,20 @@ def days_until(day: date) -> str:
 
 
 def create_agent(name: str, parent: Path) -> Path:
-    """Make the folder `name` in `parent` with an agent file, its tools and the schema for editors.
+    """Create the folder `name` in `parent` with an agent file, its tools and the schema for editors.
 
     Raises:
-        StartError: the name cannot be an agent's, or the folder is there already.
+        StartError: the name is invalid, or the folder exists.
     """
     try:
         AgentConfig.model_validate({"name": name, "model": {"provider": "local"}})
     except ValidationError as error:
-        raise StartError(f"{name!r} cannot be an agent's name: use lower-case letters, digits and hyphens") from error
+        raise StartError(f"{name!r} is not a valid name: use lower-case letters, digits and hyphens") from error
     folder = parent / name
     try:
         folder.mkdir()
     except FileExistsError as error:
-        raise StartError(f"{folder} is there already; choose another name, or remove it first") from error
+        raise StartError(f"{folder} already exists; choose another name, or remove it first") from error
     (folder / "agent.yaml").write_text(_FILE.format(name=name), encoding="utf-8")
     (folder / "tools.py").write_text(_TOOLS, encoding="utf-8")
     schema = json.dumps(AgentConfig.model_json_schema(), indent=2)

@@ -1,42 +1,82 @@
-"""A conversation in the terminal: the answer on standard output as it comes, the steps on standard error."""
+"""Output for people: tables, styles on a terminal only, and a conversation with an agent."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import aclosing
 from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text as Styled
 
 from agent_runtime.agent import Agent
-from agent_runtime.blocking import OwnLoop
+from agent_runtime.bridge import BlockingPortal
 from agent_runtime.errors import MyAgentError
-from agent_runtime.events import Finished, Plan, Text, Thought, ToolCalled, ToolResult
-from agent_runtime.observability.logs import LOG_MASK
+from agent_runtime.events import Event, Finished, Plan, Text, Thought, ToolCalled, ToolResult
+from agent_runtime.masking import LOG_MASK
+
+_MARKS = {"pending": "○", "done": "●", "failed": "✗"}
+_UNLIMITED = 1_000_000  # columns: nothing is wrapped or cut, so that it can be copied
 
 
-def converse(config: Path, message: str | None, session: str) -> int:
-    """Answer one message, or every line that a person types; returns the exit status. Raises as `Agent` does."""
+def console(stream: TextIO) -> Console:
+    """A console that prints text unchanged; styles reach a terminal only, and not where `NO_COLOR` is set."""
+    return Console(
+        file=stream,
+        color_system=None if "NO_COLOR" in os.environ else "auto",
+        width=_UNLIMITED,
+        soft_wrap=True,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
+
+
+def print_table(out: Console, rows: Sequence[Sequence[str | Styled]], titles: Sequence[str] = ()) -> None:
+    """Print rows in aligned columns, two spaces apart. A title that starts with `>` aligns its column to the right."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=bool(titles), header_style="dim")
+    for title in titles or [""] * len(rows[0]):
+        table.add_column(title.lstrip(">"), justify="right" if title.startswith(">") else "left")
+    for row in rows:
+        table.add_row(*row)
+    with out.capture() as printed:
+        out.print(table)
+    out.file.write("".join(f"{line.rstrip()}\n" for line in printed.get().splitlines()))
+    out.file.flush()
+
+
+def status_mark(is_ok: bool) -> Styled:
+    """The mark of a check that passed or failed."""
+    return Styled("  ok", style="green") if is_ok else Styled("  NO", style="red")
+
+
+def converse(config: Path, message: str | None, session: str) -> None:
+    """Answer one message, or every line that is typed. Raises as `Agent` does."""
     agent = Agent(config)
-    loop = OwnLoop()
+    portal = BlockingPortal()
     try:
-        loop.run(agent.__aenter__())
+        portal.call(agent.__aenter__)
         if message:
-            loop.run(_show(agent, message, session))
-            return 0
-        print(_dim(f"{agent.config.name} answers with {agent.model_label}; an empty line or Ctrl-D ends."))
-        while asked := _asked():
+            portal.call(_show_answer, agent, message, session)
+            return
+        greeting = f"{agent.config.name} answers with {agent.model_label}; an empty line or Ctrl-D ends."
+        console(sys.stdout).print(greeting, style="dim")
+        while line := _read_line():
             try:
-                loop.run(_show(agent, asked, session))
+                portal.call(_show_answer, agent, line, session)
             except MyAgentError as error:
                 print(LOG_MASK(f"myagent: {error}"), file=sys.stderr)
-        return 0
     finally:
-        loop.run(agent.aclose())
-        loop.close()
+        portal.call(agent.aclose)
+        portal.close()
 
 
-def _asked() -> str:
+def _read_line() -> str:
     try:
         return input("> ").strip()
     except EOFError:
@@ -44,34 +84,33 @@ def _asked() -> str:
         return ""
 
 
-async def _show(agent: Agent, message: str, session: str) -> None:
-    """Print an answer as it comes, and the steps on the way to standard error."""
+async def _show_answer(agent: Agent, message: str, session: str) -> None:
+    """Print the answer to standard output as it streams, and the steps to standard error."""
+    steps = console(sys.stderr)
     async with aclosing(agent.stream(message, session_id=session)) as events:
         async for event in events:
-            match event:
-                case Plan(steps):
-                    plan = " · ".join(f"{_MARKS[step.status]} {step.text}" for step in steps)
-                    print(_dim(f"  plan     {plan}"), file=sys.stderr)
-                case Thought(text):
-                    print(_dim(f"  thought  {text}"), file=sys.stderr)
-                case ToolCalled(_, name, given):
-                    print(_dim(f"  calls    {name} {json.dumps(given, ensure_ascii=False)}"), file=sys.stderr)
-                case ToolResult(_, name, content, is_error, duration_ms):
-                    lines = len(content.splitlines())
-                    size = content if is_error else f"{lines} line{'' if lines == 1 else 's'}"
-                    print(_dim(f"  {'error' if is_error else 'result':8} {size} in {duration_ms} ms"), file=sys.stderr)
-                case Text(delta):
-                    print(delta, end="", flush=True)
-                case Finished(_, stop_reason):
-                    print()
-                    if stop_reason != "finished":
-                        print(_dim(f"  stopped  {stop_reason}"), file=sys.stderr)
-                case _:
-                    pass
+            if isinstance(event, Text):
+                print(event.delta, end="", flush=True)
+                continue
+            if isinstance(event, Finished):
+                print()
+            if step := _step(event):
+                steps.print(f"  {step}", style="dim")
 
 
-_MARKS = {"pending": "○", "done": "●", "failed": "✗"}
-
-
-def _dim(text: str) -> str:
-    return f"\x1b[2m{text}\x1b[0m" if sys.stderr.isatty() and "NO_COLOR" not in os.environ else text
+def _step(event: Event) -> str | None:
+    match event:
+        case Plan(steps):
+            return "plan     " + " · ".join(f"{_MARKS[step.status]} {step.text}" for step in steps)
+        case Thought(text):
+            return f"thought  {text}"
+        case ToolCalled(_, name, arguments):
+            return f"calls    {name} {json.dumps(arguments, ensure_ascii=False)}"
+        case ToolResult(_, _, content, is_error, duration_ms):
+            lines = len(content.splitlines())
+            size = content if is_error else f"{lines} line{'' if lines == 1 else 's'}"
+            return f"{'error' if is_error else 'result':8} {size} in {duration_ms} ms"
+        case Finished(_, stop_reason) if stop_reason != "finished":
+            return f"stopped  {stop_reason}"
+        case _:
+            return None

@@ -1,6 +1,6 @@
-"""The picture of the agent file: every key, its type, its default and what it changes.
+"""The agent file: every key with its type, default and meaning.
 
-The text under each field is the description that the JSON Schema and the documentation carry.
+The text under each field is its description in the JSON Schema.
 """
 
 from __future__ import annotations
@@ -9,18 +9,14 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import Discriminator, Field, SecretStr, Tag, ValidationInfo, field_validator
 
-from agent_runtime.config.model import ModelConfig as ModelConfig
-from agent_runtime.config.model import ModelEndpoint as ModelEndpoint
-from agent_runtime.config.section import Section as _Section
-from agent_runtime.config.section import is_address as _is_address
-from agent_runtime.config.server import DiscoveryConfig as DiscoveryConfig
-from agent_runtime.config.server import OidcConfig as OidcConfig
-from agent_runtime.config.server import ServerConfig as ServerConfig
+from agent_runtime.config.model import ModelConfig
+from agent_runtime.config.section import Section, is_http_url
+from agent_runtime.config.server import DiscoveryConfig, ServerConfig
 
 AgentType = Literal["tool", "stateful", "react", "planning", "stateful_react", "stateful_react_plan"]
 
 
-class FunctionToolConfig(_Section):
+class FunctionToolConfig(Section):
     """A Python function as a tool."""
 
     function: str = Field(pattern=r"^[\w.]+:\w+$")
@@ -35,7 +31,7 @@ class FunctionToolConfig(_Section):
     """How often a call that raised an exception is made again before the model is told; for calls that may repeat."""
 
 
-class ContextConfig(_Section):
+class ContextConfig(Section):
     """Documents that are searched by meaning."""
 
     documents: list[str] = Field(min_length=1)
@@ -52,7 +48,7 @@ class ContextConfig(_Section):
     """Where the passages are searched: in the agent's memory, or with pgvector in the Postgres of `session.store`."""
 
 
-class ContextToolConfig(_Section):
+class ContextToolConfig(Section):
     """A search over documents as a tool."""
 
     context: ContextConfig
@@ -61,7 +57,7 @@ class ContextToolConfig(_Section):
     """`direct` makes the passages the answer, word for word; `model` lets the model read them and answer."""
 
 
-class RemoteAgentToolConfig(_Section):
+class RemoteAgentToolConfig(Section):
     """Another agent as a tool: found through discovery, asked over A2A."""
 
     agent: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
@@ -96,7 +92,7 @@ ToolConfig = Annotated[
 ]
 
 
-class McpServerConfig(_Section):
+class McpServerConfig(Section):
     """An MCP server whose tools the agent may use: a program (`command`) or an address (`url`)."""
 
     command: str | None = None
@@ -128,7 +124,7 @@ class McpServerConfig(_Section):
             raise ValueError("is not together with `command`: a server is a program or an address")
         if not url and not command:
             raise ValueError("is required, or `command`")
-        if url and not _is_address(url):
+        if url and not is_http_url(url):
             raise ValueError("must be an http:// or https:// address, such as https://mcp.example.com/mcp")
         return url
 
@@ -140,7 +136,7 @@ class McpServerConfig(_Section):
         return headers
 
 
-class ReasoningConfig(_Section):
+class ReasoningConfig(Section):
     """Overrides one choice of the preset that `agent_type` names."""
 
     dialect: Literal["native", "react"] | None = None
@@ -151,7 +147,7 @@ class ReasoningConfig(_Section):
     """Whether a session's earlier turns are remembered."""
 
 
-class SessionConfig(_Section):
+class SessionConfig(Section):
     """Where conversations are kept."""
 
     store: SecretStr = SecretStr("sqlite:///sessions.db")
@@ -166,7 +162,7 @@ class SessionConfig(_Section):
     """How many days after its last message a conversation is deleted; never where it is not given."""
 
 
-class LimitsConfig(_Section):
+class LimitsConfig(Section):
     """What one run may use before it ends with its best answer so far."""
 
     max_steps: int = Field(default=10, ge=1)
@@ -181,14 +177,14 @@ class LimitsConfig(_Section):
     """Wall-clock time of the run."""
 
 
-class SecretsConfig(_Section):
+class SecretsConfig(Section):
     """How the file's `${secret:…}` are kept up to date; where they come from is said by `MYAGENT_SECRETS`."""
 
     refresh_seconds: float | None = Field(default=None, gt=0)
     """How often all of them are fetched again; without it, only the one that was refused."""
 
 
-class AgentConfig(_Section):
+class AgentConfig(Section):
     """One agent."""
 
     name: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")

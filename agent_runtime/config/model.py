@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal, cast
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-from agent_runtime.config.section import Section, is_address
+from agent_runtime.config.section import Section, is_http_url
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110: a token
+_CLIENT_HEADERS = frozenset(
+    {"connection", "content-encoding", "content-length", "content-type", "host", "transfer-encoding"}
+)
 
 
 class ModelEndpoint(Section):
@@ -28,6 +34,8 @@ class ModelEndpoint(Section):
     api_key: SecretStr | None = Field(default=None, validate_default=True)
     """The provider's key: a placeholder, never the key itself. Endpoints that need none (Ollama, vLLM) take none;
     `azure_openai` without one signs in with Entra ID, as the identity that it runs under."""
+    headers: dict[str, SecretStr] = Field(default_factory=dict[str, SecretStr])
+    """Sent with every request, such as `{OpenAI-Organization: org-1}`; values may have placeholders."""
     parameters: dict[str, Any] = Field(default_factory=dict)
     """Passed on to the model as they are, for example `{temperature: 0.2}`."""
     timeout_seconds: float = Field(default=60, gt=0)
@@ -64,13 +72,26 @@ class ModelEndpoint(Section):
     @field_validator("endpoint")
     @classmethod
     def _is_an_address(cls, endpoint: str | None, known: ValidationInfo) -> str | None:
-        if endpoint and not is_address(endpoint):
+        if endpoint and not is_http_url(endpoint):
             raise ValueError("must be an http:// or https:// address, such as http://127.0.0.1:11434/v1")
         if not endpoint and known.data.get("provider") == "azure_openai":
             raise ValueError("is required for the provider azure_openai: the address of the resource")
         return endpoint
 
-    @field_validator("endpoint", "api_key")
+    @field_validator("headers")
+    @classmethod
+    def _may_be_sent(cls, headers: dict[str, SecretStr], known: ValidationInfo) -> dict[str, SecretStr]:
+        is_azure = known.data.get("provider") == "azure_openai"
+        for name in headers:
+            if not _HEADER_NAME.fullmatch(name):
+                raise ValueError(f"has {name!r}, which is not the name of an HTTP header")
+            if name.lower() == "authorization" or (is_azure and name.lower() == "api-key"):
+                raise ValueError(f"must not have {name}: set `api_key` instead")
+            if name.lower() in _CLIENT_HEADERS:
+                raise ValueError(f"must not have {name}, which the client sets itself")
+        return headers
+
+    @field_validator("endpoint", "api_key", "headers")
     @classmethod
     def _not_for_local(cls, value: Any, known: ValidationInfo) -> Any:
         if known.data.get("provider") == "local" and value:

@@ -1,7 +1,7 @@
-"""Placeholders in the strings of an agent file: find them, fetch what they name, substitute.
+"""Placeholders in the strings of an agent file: find them, fetch their secrets, fill them.
 
 `${NAME}` `${NAME:-default}` `${NAME:?message}` read the environment, `${secret:path}` and `${secret:path#key}` a
-secret source, `$$` is a dollar. What came out of a placeholder is never read as a template again.
+secret source, `$$` is a dollar. A filled value is never read as a template again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-Path = tuple[str | int, ...]
+Location = tuple[str | int, ...]
+"""The keys and indexes from the top of the file to a part of it."""
 
 FETCH_SECONDS = 10
 
@@ -26,80 +27,77 @@ _PLACEHOLDER = re.compile(
 
 
 class SecretNotAvailable(Exception):
-    """A secret could not be had; the text is the reason, never a value."""
+    """A secret is not available; the text is the reason, never a value."""
 
 
 Fetched = Mapping[str, str | SecretNotAvailable]
 Fetch = Callable[[Sequence[str]], Awaitable[Fetched]]
-"""What a secret source does: all paths at once; of each its text, or the reason that it cannot be had."""
+"""The text of each secret, or the reason why it is not available; all paths in one call."""
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """A placeholder that could not be filled, and where it stands."""
+class PlaceholderProblem:
+    """A placeholder that could not be filled."""
 
-    path: Path
+    location: Location
     message: str
 
 
 @dataclass(slots=True)
 class Resolution:
-    """A tree with its placeholders filled.
+    """A tree with its placeholders filled; a string with a problem is left as it is.
 
-    `origins` says where each value with placeholders came from (`secret team/key`, `environment NAME`), for people;
-    `secrets` are the values that must never surface. A string with a problem keeps its text.
+    `origins` names the sources of each value with placeholders (`secret team/key`, `environment NAME`), for people;
+    `secrets` are values that must be masked.
     """
 
     tree: Any = field(repr=False)
-    problems: list[Problem] = field(default_factory=list[Problem])
-    origins: dict[Path, str] = field(default_factory=dict[Path, str])
+    problems: list[PlaceholderProblem] = field(default_factory=list[PlaceholderProblem])
+    origins: dict[Location, str] = field(default_factory=dict[Location, str])
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
-
-
-def strings(tree: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
-    """Every string value in a tree of dictionaries and lists, with its path."""
-    if isinstance(tree, str):
-        yield path, tree
-    elif isinstance(tree, dict):
-        for key, value in cast("dict[str, Any]", tree).items():
-            yield from strings(value, (*path, key))
-    elif isinstance(tree, list):
-        for index, value in enumerate(cast("list[Any]", tree)):
-            yield from strings(value, (*path, index))
 
 
 def secret_paths(tree: Any) -> list[str]:
     """The paths of all secrets that a tree names, each once, in order."""
-    found = (match["secret"] for _, text in strings(tree) for match in _PLACEHOLDER.finditer(text))
-    return list(dict.fromkeys(path for path in found if path))
+    matches = (match for text in _strings(tree) for match in _PLACEHOLDER.finditer(text))
+    return list(dict.fromkeys(match["secret"] for match in matches if match["secret"]))
+
+
+def _strings(tree: Any) -> Iterator[str]:
+    if isinstance(tree, str):
+        yield tree
+    elif isinstance(tree, dict | list):
+        values = cast("dict[str, Any]", tree).values() if isinstance(tree, dict) else cast("list[Any]", tree)
+        for value in values:
+            yield from _strings(value)
 
 
 async def resolve(
     tree: Any, *, environment: Mapping[str, str], fetch: Fetch, timeout_seconds: float = FETCH_SECONDS
 ) -> Resolution:
-    """Fetch the secrets of a tree and fill it; never raises for what a placeholder lacks, see `fill`."""
-    return fill(tree, environment, await fetched(secret_paths(tree), fetch, timeout_seconds))
+    """Fetch the secrets of a tree and fill it, as `fill` does."""
+    return fill(tree, environment, await fetch_secrets(secret_paths(tree), fetch, timeout_seconds))
 
 
-async def fetched(paths: Sequence[str], fetch: Fetch, timeout_seconds: float = FETCH_SECONDS) -> Fetched:
-    """The secrets at these paths; a source that fails as a whole is the reason for each of them."""
+async def fetch_secrets(paths: Sequence[str], fetch: Fetch, timeout_seconds: float = FETCH_SECONDS) -> Fetched:
+    """The secrets at these paths; if the source fails as a whole, its error is the reason for each of them."""
     if not paths:
         return {}
     try:
         async with asyncio.timeout(timeout_seconds):
-            answers = await fetch(paths)
+            secrets = await fetch(paths)
     except TimeoutError:
-        late = SecretNotAvailable(f"the secret source did not answer within {timeout_seconds:g} s")
-        return dict.fromkeys(paths, late)
+        reason = SecretNotAvailable(f"the secret source did not answer within {timeout_seconds:g} s")
+        return dict.fromkeys(paths, reason)
     except SecretNotAvailable as reason:
         return dict.fromkeys(paths, reason)
-    return {path: answers.get(path, SecretNotAvailable("not found")) for path in paths}
+    return {path: secrets.get(path, SecretNotAvailable("not found")) for path in paths}
 
 
 def fill(tree: Any, environment: Mapping[str, str], secrets: Fetched) -> Resolution:
-    """Fill every placeholder of the tree; all that one lacks is in `problems`.
+    """Fill every placeholder of the tree; those that cannot be filled are in `problems`.
 
-    A value that is one placeholder and nothing else, and comes out empty, is None: `${ENDPOINT:-}` is "not set".
+    A value that consists of one placeholder is None when the placeholder is empty: `${ENDPOINT:-}` is "not set".
     """
     filler = _Filler(environment, secrets)
     return Resolution(filler.fill(tree, ()), filler.problems, filler.origins, frozenset(filler.values))
@@ -109,38 +107,38 @@ class _Filler:
     def __init__(self, environment: Mapping[str, str], secrets: Fetched) -> None:
         self._environment = environment
         self._secrets = secrets
-        self.problems: list[Problem] = []
-        self.origins: dict[Path, str] = {}
+        self.problems: list[PlaceholderProblem] = []
+        self.origins: dict[Location, str] = {}
         self.values: set[str] = set()
 
-    def fill(self, tree: Any, path: Path) -> Any:
+    def fill(self, tree: Any, location: Location) -> Any:
         if isinstance(tree, str):
-            return self._fill_text(tree, path)
+            return self._fill_text(tree, location)
         if isinstance(tree, dict):
-            return {key: self.fill(value, (*path, key)) for key, value in cast("dict[str, Any]", tree).items()}
+            return {key: self.fill(value, (*location, key)) for key, value in cast("dict[str, Any]", tree).items()}
         if isinstance(tree, list):
-            return [self.fill(value, (*path, index)) for index, value in enumerate(cast("list[Any]", tree))]
+            return [self.fill(value, (*location, index)) for index, value in enumerate(cast("list[Any]", tree))]
         return tree
 
-    def _fill_text(self, text: str, path: Path) -> str | None:
-        known = len(self.problems)
-        filled = _PLACEHOLDER.sub(lambda match: self._value(match, path), text)
-        if len(self.problems) > known:
+    def _fill_text(self, text: str, location: Location) -> str | None:
+        previous = len(self.problems)
+        filled = _PLACEHOLDER.sub(lambda match: self._value(match, location), text)
+        if len(self.problems) > previous:
             return text
         whole = _PLACEHOLDER.fullmatch(text)
         return None if whole and not filled else filled
 
-    def _value(self, match: re.Match[str], path: Path) -> str:
+    def _value(self, match: re.Match[str], location: Location) -> str:
         if match[0] == "$$":
             return "$"
         try:
             if match["malformed"]:
-                raise SecretNotAvailable(f"{match[0]} is not a placeholder; a plain dollar is written $$")
+                raise SecretNotAvailable(f"{match[0]} is not a placeholder; write a plain dollar as $$")
             origin, value = self._secret(match) if match["secret"] else self._variable(match)
         except SecretNotAvailable as reason:
-            self.problems.append(Problem(path, str(reason)))
+            self.problems.append(PlaceholderProblem(location, str(reason)))
             return match[0]
-        self.origins[path] = f"{self.origins[path]}, {origin}" if path in self.origins else origin
+        self.origins[location] = f"{self.origins[location]}, {origin}" if location in self.origins else origin
         return value
 
     def _secret(self, match: re.Match[str]) -> tuple[str, str]:
@@ -149,7 +147,7 @@ class _Filler:
         if isinstance(value, SecretNotAvailable):
             raise SecretNotAvailable(f"secret {secret}: {value}")
         if key is not None:
-            value = _picked(secret, key, value)
+            value = _json_value(secret, key, value)
         if value:
             self.values.add(value)
         return f"secret {secret}" + (f"#{key}" if key else ""), value
@@ -166,12 +164,12 @@ class _Filler:
         return f"environment {name}", value
 
 
-def _picked(secret: str, key: str, text: str) -> str:
+def _json_value(secret: str, key: str, text: str) -> str:
     try:
         document = json.loads(text)
     except ValueError:
-        raise SecretNotAvailable(f"secret {secret}: is not JSON, so #{key} cannot be picked") from None
+        raise SecretNotAvailable(f"secret {secret}: is not JSON, so #{key} cannot be read") from None
     if not isinstance(document, dict) or key not in document:
-        raise SecretNotAvailable(f"secret {secret}: is JSON without the key {key}")
+        raise SecretNotAvailable(f"secret {secret}: its JSON has no key {key}")
     value: Any = cast("dict[str, Any]", document)[key]
     return value if isinstance(value, str) else json.dumps(value)

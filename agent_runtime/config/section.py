@@ -1,4 +1,4 @@
-"""What every section of the agent file has in common."""
+"""The base of every section of the agent file."""
 
 from __future__ import annotations
 
@@ -14,65 +14,67 @@ from pydantic_core import CoreSchema
 
 
 class Section(BaseModel):
-    """A map of known keys; one that is unknown is an error."""
+    """A map of known keys; an unknown key is an error."""
 
-    # What checks a section is made when a file is first checked, not when the package is imported.
+    # Validators are built when a file is first checked, not when the package is imported. The same is true for the
+    # descriptions: pydantic's `use_attribute_docstrings` would parse the source of every section at each start, which
+    # takes half as long again as importing them.
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """The text under each field becomes its description: here only, as finding it takes longer than all checks."""
+        """Make the text under each field its description."""
         schema = handler(core_schema)
         properties = handler.resolve_ref_schema(schema)["properties"]
         for owner in reversed(cls.__mro__):
             if owner is not Section and issubclass(owner, Section):
-                for name, text in _texts_under_fields(owner):
+                for name, text in _field_texts(owner):
                     properties[name]["description"] = text
         return schema
 
 
-def _texts_under_fields(section: type[Section]) -> Iterator[tuple[str, str]]:
+def _field_texts(section: type[Section]) -> Iterator[tuple[str, str]]:
     [definition] = ast.parse(textwrap.dedent(inspect.getsource(section))).body
     assert isinstance(definition, ast.ClassDef)
-    for field, below in zip(definition.body, definition.body[1:], strict=False):
-        match field, below:
+    for field, following in zip(definition.body, definition.body[1:], strict=False):
+        match field, following:
             case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(text))):
                 yield name, inspect.cleandoc(text)
             case _:
                 pass
 
 
-def confidential(part: Any, key: str = "") -> Iterator[str]:
-    """Every key, token and password in a section, wherever it came from.
+def secret_values(part: Any, key: str = "") -> Iterator[str]:
+    """Every key, token and password in a section, with or without a placeholder.
 
-    Not what an MCP server's `env` says: most of it is plain settings, such as `LOG_LEVEL: info`.
+    Except the `env` of MCP servers: most of it is plain settings, such as `LOG_LEVEL: info`.
     """
     if isinstance(part, SecretStr):
         text = part.get_secret_value()
-        yield from _passwords(text) if key == "store" else text.split()[-1:]  # `Bearer …` is a header's
+        yield from _passwords(text) if key == "store" else text.split()[-1:]  # of a header `Bearer …`
     elif isinstance(part, BaseModel):
         for name, value in part:
-            yield from confidential(value, name)
+            yield from secret_values(value, name)
     elif isinstance(part, dict) and key != "env":
         for value in cast("dict[str, Any]", part).values():
-            yield from confidential(value)
+            yield from secret_values(value)
     elif isinstance(part, list):
         for value in cast("list[Any]", part):
-            yield from confidential(value)
+            yield from secret_values(value)
 
 
 def _passwords(url: str) -> Iterator[str]:
-    """The password in a database's address, as it is written there and as it is meant."""
+    """The password in a database URL, both quoted and unquoted."""
     parts = urlsplit(url)
     for password in (parts.password, *parse_qs(parts.query).get("password", ())):
         if password:
             yield from {password, unquote(password)}
 
 
-def is_address(text: str) -> bool:
-    """Whether a text is an address over HTTP, with a host."""
+def is_http_url(text: str) -> bool:
+    """Whether a text is an HTTP URL with a host."""
     try:
         parts = urlsplit(text)
         return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, a bracket that is not closed
+    except ValueError:  # a port that is not a number, an unclosed bracket
         return False

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-from agent_runtime.config.section import Section, is_address
-from discovery.contract.models import is_loopback
+from agent_runtime.config.section import Section, is_http_url
+from discovery.contract import is_loopback
 
 Algorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
@@ -31,7 +31,7 @@ class OidcConfig(Section):
     @field_validator("issuer")
     @classmethod
     def _cannot_be_overheard(cls, issuer: str) -> str:
-        if not is_address(issuer) or not (issuer.startswith("https://") or is_loopback(issuer)):
+        if not is_http_url(issuer) or not (issuer.startswith("https://") or is_loopback(issuer)):
             raise ValueError("must be an https:// address, such as https://login.example.com/realms/team")
         return issuer
 

@@ -1,7 +1,7 @@
-"""How a model asks for tools: native tool calls, or thought, action and observation in text.
+"""How a model calls tools: with the provider's native tool calls, or with thought, action and observation in text.
 
-Pure: a dialect renders a neutral history into a prompt, and reads a reply as it streams. The history itself is the
-same for both, so a file may change its dialect and keep its sessions.
+Pure: a dialect turns messages into a prompt and parses a reply as it streams. The messages of a session are the same
+in both dialects, so a file may change its dialect and keep its sessions.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from agent_runtime.events import Message, ToolCall, ToolSpec
+
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What the model is asked."""
+    """One request to the model."""
 
     messages: Sequence[Message]
     tools: Sequence[ToolSpec] = ()
@@ -27,69 +29,79 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The model is done. `unsent` is what of the text the reader had not shown yet."""
+    """The final answer. `unsent` is the part of the text that the parser has not returned yet."""
 
     text: str
-    unsent: str
+    unsent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Calls:
-    """The model wants tools; `thought` is what it said besides, for the history."""
+class ToolCalls:
+    """The tools that the model calls; `text` is what it wrote beside them."""
 
-    thought: str
+    text: str
     calls: tuple[ToolCall, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """The reply fits no form of the dialect; `hint` tells the model how to mend it."""
+    """A reply that is none of the above; `hint` tells the model how to correct it.
+
+    A run accepts one reply with an `error`: the next one ends it with that error.
+    """
 
     text: str
     hint: str
+    error: str = ""
 
 
-Reading = Answer | Calls | Malformed
+Reply = Answer | ToolCalls | Malformed
 
 
-class Reader(Protocol):
-    """Reads one reply."""
+class Parser(Protocol[T_co]):
+    """Parses one reply while it streams."""
 
     def feed(self, delta: str) -> str:
-        """Take a delta of text; the part of it that belongs to the answer comes back."""
+        """Take a delta of text; returns the part of it that belongs to the answer."""
         ...
 
-    def finish(self, calls: Sequence[ToolCall]) -> Reading:
-        """What the whole reply meant. `calls` are the native ones the model made."""
+    def finish(self, calls: Sequence[ToolCall]) -> T_co:
+        """The whole reply. `calls` are the native tool calls in it."""
         ...
 
 
 class Dialect(Protocol):
-    """One way to ask and to read."""
+    """One way to call tools."""
 
-    shows_thoughts: bool
-    """Whether the text beside a call is a thought, never shown as an answer."""
+    @property
+    def shows_thoughts(self) -> bool:
+        """Whether text beside a tool call is a thought, and never part of the answer."""
+        ...
 
-    def ask(self, system_prompt: str, history: Sequence[Message], tools: Sequence[ToolSpec]) -> Prompt: ...
+    def prompt(self, system_prompt: str, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Prompt:
+        """The request for the next reply."""
+        ...
 
-    def reader(self, step: int) -> Reader: ...
+    def parser(self, step: int) -> Parser[Reply]:
+        """A parser for reply number `step` of a run."""
+        ...
 
 
 class Native:
-    """The provider's own tool calls. All text is addressed to the user, so all of it is shown."""
+    """The provider's own tool calls. All text is for the user and shown as it comes."""
 
     shows_thoughts = False
 
-    def ask(self, system_prompt: str, history: Sequence[Message], tools: Sequence[ToolSpec]) -> Prompt:
-        """The history as it is, behind the system prompt."""
-        return Prompt([*_system(system_prompt), *history], tools)
+    def prompt(self, system_prompt: str, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Prompt:
+        """The messages as they are, after the system prompt."""
+        return Prompt([*_system(system_prompt), *messages], tools)
 
-    def reader(self, step: int) -> Reader:
-        """A reader that shows every delta."""
-        return _NativeReader()
+    def parser(self, step: int) -> Parser[Reply]:
+        """A parser that returns every delta."""
+        return _NativeParser()
 
 
-class _NativeReader:
+class _NativeParser:
     def __init__(self) -> None:
         self._text: list[str] = []
 
@@ -97,13 +109,13 @@ class _NativeReader:
         self._text.append(delta)
         return delta
 
-    def finish(self, calls: Sequence[ToolCall]) -> Reading:
+    def finish(self, calls: Sequence[ToolCall]) -> Reply:
         text = "".join(self._text)
         if calls:
-            return Calls(text, tuple(calls))
+            return ToolCalls(text, tuple(calls))
         if not text.strip():
             return Malformed(text, "Your reply was empty. Answer the question, or call a tool.")
-        return Answer(text, "")
+        return Answer(text)
 
 
 _INSTRUCTIONS = """\
@@ -133,65 +145,65 @@ class React:
 
     shows_thoughts = True
 
-    def ask(self, system_prompt: str, history: Sequence[Message], tools: Sequence[ToolSpec]) -> Prompt:
-        """The history retold as text, with the tools and the form of a reply behind the system prompt."""
+    def prompt(self, system_prompt: str, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Prompt:
+        """The messages as text, after a system prompt that lists the tools and the form of a reply."""
         if not tools:
-            return Prompt([*_system(system_prompt), *_retold(history)])
+            return Prompt([*_system(system_prompt), *_as_text(messages)])
         listed = "\n".join(f"- {tool.name}: {tool.description} Arguments: {_compact(tool)}" for tool in tools)
         instructions = _INSTRUCTIONS.format(tools=listed)
         whole = f"{system_prompt.rstrip()}\n\n{instructions}" if system_prompt else instructions
-        return Prompt([*_system(whole), *_retold(history)], stop=["\nObservation:"])
+        return Prompt([*_system(whole), *_as_text(messages)], stop=["\nObservation:"])
 
-    def reader(self, step: int) -> Reader:
-        """A reader that shows only what stands behind `Final Answer:`."""
-        return _ReactReader(step)
+    def parser(self, step: int) -> Parser[Reply]:
+        """A parser that returns only what follows `Final Answer:`."""
+        return _ReactParser(step)
 
 
-class _ReactReader:
+class _ReactParser:
     def __init__(self, step: int) -> None:
         self._step = step
         self._text = ""
-        self._shown = 0  # characters of the text that are behind the feed: shown, or markers and white space
-        self._answering = False
+        self._returned = 0  # characters of the text that `feed` is done with: returned, or a marker and white space
+        self._is_answer = False
 
     def feed(self, delta: str) -> str:
         self._text += delta
-        if not self._answering:
+        if not self._is_answer:
             final = _FINAL.search(self._text)
-            # White space behind the marker may still be growing: the answer begins at its first character.
-            if final is None or final.end() == len(self._text) or self._acted_before(final.start()):
+            # White space after the marker may continue in the next delta: the answer begins at its first character.
+            if final is None or final.end() == len(self._text) or self._has_action_before(final.start()):
                 return ""
-            self._answering, self._shown = True, final.end()
-        visible = self._text[self._shown :]
-        self._shown = len(self._text)
+            self._is_answer, self._returned = True, final.end()
+        visible = self._text[self._returned :]
+        self._returned = len(self._text)
         return visible
 
-    def finish(self, calls: Sequence[ToolCall]) -> Reading:
-        if self._answering:
+    def finish(self, calls: Sequence[ToolCall]) -> Reply:
+        if self._is_answer:
             start = _FINAL.search(self._text)
-            return Answer(self._text[start.end() if start else 0 :], "")
+            return Answer(self._text[start.end() if start else 0 :])
         if action := _ACTION.search(self._text):
-            return self._call(action)
+            return self._tool_call(action)
         if not self._text.strip():
             return Malformed(self._text, _HINT)
         if _THOUGHT.search(self._text) or _INPUT.search(self._text) or _FINAL.search(self._text):
             return Malformed(self._text, _HINT)
         answer = self._text.strip()  # a model that ignores the form and simply answers
-        return Answer(answer, answer)
+        return Answer(answer, unsent=answer)
 
-    def _acted_before(self, position: int) -> bool:
+    def _has_action_before(self, position: int) -> bool:
         action = _ACTION.search(self._text)
         return action is not None and action.start() < position
 
-    def _call(self, action: re.Match[str]) -> Reading:
+    def _tool_call(self, action: re.Match[str]) -> ToolCalls:
         thought = _THOUGHT.sub("", self._text[: action.start()]).strip()
         given = _INPUT.search(self._text, action.end())
         arguments = _first_object(self._text[given.end() :]) if given else "{}"
-        return Calls(thought, (ToolCall(f"call_{self._step}", action["name"].strip("`'\" "), arguments),))
+        return ToolCalls(thought, (ToolCall(f"call_{self._step}", action["name"].strip("`'\" "), arguments),))
 
 
 def _first_object(text: str) -> str:
-    """The first JSON object of a text, else the text itself: the tool's room tells the model what is wrong with it."""
+    """The first JSON object of a text, else the text itself: the model is told what is wrong with it."""
     start = text.find("{")
     if start >= 0:
         try:
@@ -202,18 +214,18 @@ def _first_object(text: str) -> str:
     return text.strip()
 
 
-def _retold(history: Sequence[Message]) -> list[Message]:
-    retold: list[Message] = []
-    for message in history:
+def _as_text(messages: Sequence[Message]) -> list[Message]:
+    prompt: list[Message] = []
+    for message in messages:
         if message.role == "tool":
-            retold.append(Message("user", f"Observation: {message.content}"))
+            prompt.append(Message("user", f"Observation: {message.content}"))
         elif message.tool_calls:
             call = "\n".join(f"Action: {c.name}\nAction Input: {c.arguments}" for c in message.tool_calls)
             thought = f"Thought: {message.content}\n" if message.content else ""
-            retold.append(Message("assistant", thought + call))
+            prompt.append(Message("assistant", thought + call))
         else:
-            retold.append(message)
-    return retold
+            prompt.append(message)
+    return prompt
 
 
 def _compact(tool: ToolSpec) -> str:
@@ -224,4 +236,4 @@ def _system(text: str) -> list[Message]:
     return [Message("system", text)] if text else []
 
 
-DIALECTS: dict[str, Dialect] = {"native": Native(), "react": React()}
+DIALECTS: Mapping[str, Dialect] = {"native": Native(), "react": React()}

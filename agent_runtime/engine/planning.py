@@ -1,6 +1,6 @@
-"""A plan before the work: asked for, read, shown to the model with every step, and revised when a step fails.
+"""A plan before the work: requested, parsed, shown to the model with every step, and revised when a step fails.
 
-Pure: what is asked and how it is read, not when. A plan is never part of the history; only the work is.
+Pure: the prompts and how replies are parsed, not when. A plan is never part of a session's messages; the work is.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from agent_runtime.events import Message, Plan, PlanStatus, PlanStep, ToolSpec
+from agent_runtime.engine.formats import Prompt
+from agent_runtime.events import Message, Plan, PlanStatus, PlanStep, ToolCall, ToolSpec
 
 MAX_STEPS = 10
 
@@ -30,33 +31,46 @@ _ITEM = re.compile(r"^\s*(?:\d+[.):]|[-*•])\s+(?P<text>.+?)\s*$", re.MULTILINE
 _MARKS: dict[PlanStatus, str] = {"pending": " ", "done": "x", "failed": "!"}
 
 
-def ask(system_prompt: str, tools: Sequence[ToolSpec], failed: Plan | None) -> str:
-    """The system prompt that asks for a plan, or for the rest of one whose step failed."""
+def prompt(system_prompt: str, messages: Sequence[Message], tools: Sequence[ToolSpec], failed: Plan | None) -> Prompt:
+    """The request for a plan, or for the rest of one whose step failed. No tools are offered with it."""
     if failed is not None:
-        request = _REVISE.format(plan=written(failed))
+        request = _REVISE.format(plan=_as_list(failed))
     else:
         listed = "\n".join(f"- {tool.name}: {tool.description}" for tool in tools)
         request = _ASK.format(most=MAX_STEPS, tools=f"You will be able to use these tools:\n{listed}" if tools else "")
-    return f"{system_prompt.rstrip()}\n\n{request}".strip()
+    system = Message("system", f"{system_prompt.rstrip()}\n\n{request}".strip())
+    return Prompt([system, *_without_calls(messages)])
 
 
-def read(text: str, failed: Plan | None) -> Plan:
-    """The plan in a reply: its numbered or bulleted lines. A reply without any is one step: to answer.
+class PlanParser:
+    """Reads a plan: the numbered or bulleted lines of a reply. A reply without any is one step, to answer.
 
-    What a failed plan had done stays in front.
+    The steps of a `failed` plan that are done or failed stay in front.
     """
-    steps = [PlanStep(match["text"]) for match in _ITEM.finditer(text)][:MAX_STEPS]
-    done = tuple(step for step in failed.steps if step.status != "pending") if failed else ()
-    return Plan((*done, *(steps or [PlanStep("Answer the question.")])))
+
+    def __init__(self, failed: Plan | None) -> None:
+        self._failed = failed
+        self._text: list[str] = []
+
+    def feed(self, delta: str) -> str:
+        """Nothing of a plan belongs to the answer."""
+        self._text.append(delta)
+        return ""
+
+    def finish(self, calls: Sequence[ToolCall]) -> Plan:
+        """The plan of the whole reply."""
+        steps = [PlanStep(match["text"]) for match in _ITEM.finditer("".join(self._text))][:MAX_STEPS]
+        done = tuple(step for step in self._failed.steps if step.status != "pending") if self._failed else ()
+        return Plan((*done, *(steps or [PlanStep("Answer the question.")])))
 
 
-def guided(system_prompt: str, plan: Plan) -> str:
-    """The system prompt of a step of the work."""
-    return f"{system_prompt.rstrip()}\n\n{_WORK.format(plan=written(plan))}".strip()
+def with_plan(system_prompt: str, plan: Plan) -> str:
+    """The system prompt of a step that works on the plan."""
+    return f"{system_prompt.rstrip()}\n\n{_WORK.format(plan=_as_list(plan))}".strip()
 
 
-def marked(plan: Plan, status: PlanStatus) -> Plan:
-    """The plan with its first open step done or failed."""
+def advanced(plan: Plan, status: PlanStatus) -> Plan:
+    """The plan with its first pending step done or failed."""
     steps = list(plan.steps)
     for index, step in enumerate(steps):
         if step.status == "pending":
@@ -65,25 +79,24 @@ def marked(plan: Plan, status: PlanStatus) -> Plan:
     return Plan(tuple(steps))
 
 
-def closed(plan: Plan) -> Plan:
-    """The plan of a run that has its answer: nothing is open any more."""
+def completed(plan: Plan) -> Plan:
+    """The plan of a run that has its answer: no step is pending any more."""
     return Plan(tuple(replace(step, status="done") if step.status == "pending" else step for step in plan.steps))
 
 
-def written(plan: Plan) -> str:
-    """The plan as lines of a check list."""
+def _as_list(plan: Plan) -> str:
     return "\n".join(f"{number}. [{_MARKS[step.status]}] {step.text}" for number, step in enumerate(plan.steps, 1))
 
 
-def conversation(history: Sequence[Message]) -> list[Message]:
-    """The history as text only: a plan is asked for without tools, and providers refuse calls of tools not offered."""
-    told: list[Message] = []
-    for message in history:
+def _without_calls(messages: Sequence[Message]) -> list[Message]:
+    """The messages as text only: providers refuse calls of tools that are not offered."""
+    prompt: list[Message] = []
+    for message in messages:
         if message.role == "tool":
-            told.append(Message("user", f"Result: {message.content}"))
+            prompt.append(Message("user", f"Result: {message.content}"))
         elif message.tool_calls:
             calls = "\n".join(f"Called {call.name} with {call.arguments}" for call in message.tool_calls)
-            told.append(Message("assistant", f"{message.content}\n{calls}".strip()))
+            prompt.append(Message("assistant", f"{message.content}\n{calls}".strip()))
         else:
-            told.append(message)
-    return told
+            prompt.append(message)
+    return prompt

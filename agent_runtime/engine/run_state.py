@@ -1,23 +1,22 @@
-"""What one run has used, said and done so far; and the same as JSON, for a run that waits for a person."""
+"""The state of one run, and the same as JSON for a run that waits for a person."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
-from agent_runtime.engine import planning
-from agent_runtime.engine.untrusted import Fence
+from agent_runtime.engine import untrusted
+from agent_runtime.engine.formats import ToolCalls
+from agent_runtime.errors import StoreError
 from agent_runtime.events import (
-    Event,
+    Decision,
     Finished,
     Message,
     Plan,
     Step,
     StopReason,
-    Text,
     ToolCall,
     ToolCalled,
     ToolResult,
@@ -26,122 +25,98 @@ from agent_runtime.events import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What a person said to one call. `arguments` is the JSON text that takes the place of the model's, if any."""
+@dataclass(slots=True)
+class RunState:
+    """Everything that a run has done and used so far: another process can go on from it.
 
-    kind: Literal["approve", "deny"]
-    reason: str = ""
-    arguments: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Paused:
-    """A run that waits for a person: what to go on from, and the first call that nobody has decided on.
-
-    `turn` are the messages of the run so far, the user's first; `thought` and `calls` are the reply that asked.
+    `turn` is the user's message and what followed; `history` is what the session holds before it.
     """
 
-    turn: tuple[Message, ...]
-    thought: str
-    calls: tuple[ToolCall, ...]
-    pending: ToolCall
-    replies: int
-    tool_calls: int
-    steps: tuple[Step, ...]
-    usage: Usage
-    said: str
-    plan: Plan | None
-    decisions: Mapping[str, Decision]
-
-    def to_json(self) -> str:
-        """As text, for a store."""
-        return _paused().dump_json(self).decode()
-
-    @staticmethod
-    def from_json(text: str) -> Paused:
-        """What `to_json` wrote."""
-        return _paused().validate_json(text)
-
-
-@cache
-def _paused() -> Any:
-    """Reads and writes a paused run; made when the first one waits, as it takes longer than to answer."""
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(Paused)
-
-
-@dataclass(slots=True)
-class Progress:
-    """What one run has used and said so far."""
-
-    deadline: float
+    turn: list[Message]
+    history: Sequence[Message] = ()
+    deadline: float = 0.0  # by the event loop's clock; set when the run starts
     replies: int = 0
-    tool_calls: int = 0
-    steps: tuple[Step, ...] = ()
+    reply: ToolCalls | None = None  # the latest reply, while its calls are still to be made
+    decisions: dict[str, Decision] = field(default_factory=dict[str, Decision])  # of a person, by call id
+    steps: list[Step] = field(default_factory=list[Step])
     usage: Usage = field(default_factory=Usage)
-    deltas: list[str] = field(default_factory=list[str])
-    calls_seen: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
-    repair: tuple[Message, ...] = ()  # a malformed reply and the hint: the model sees them once, the history never
+    deltas: list[str] = field(default_factory=list[str])  # of the answer
+    correction: tuple[Message, ...] = ()  # a malformed reply and the hint: shown to the model once, never remembered
+    is_corrected: bool = False  # whether a reply with an error was sent back to the model already
     plan: Plan | None = None
-    plan_failed: bool = False
-    native_calls: list[ToolCall] = field(default_factory=list[ToolCall])
-    decisions: Mapping[str, Decision] = field(default_factory=dict[str, Decision])  # by call id
-    fence: Fence = field(default_factory=Fence)
+    needs_plan: bool = True  # at first, and when a step failed
+    mark: str = field(default_factory=untrusted.new_mark)
 
     @property
-    def said(self) -> str:
-        """All that the user was told."""
+    def answer(self) -> str:
+        """All that the user has been shown."""
         return "".join(self.deltas)
 
-    def say(self, delta: str) -> Text:
-        self.deltas.append(delta)
-        return Text(delta)
+    @property
+    def best_answer(self) -> str:
+        """What a run that is stopped by a limit ends with: the answer so far, else the last result of a tool."""
+        last_result = next((message.content for message in reversed(self.turn) if message.role == "tool"), "")
+        return self.answer or last_result
 
-    def acted(self, thought: str, called: list[ToolCalled], results: list[ToolResult]) -> None:
+    @property
+    def messages(self) -> list[Message]:
+        """The conversation up to now."""
+        return [*self.history, *self.turn]
+
+    @property
+    def tool_calls(self) -> list[ToolCall]:
+        """All calls of the turn, in order: those that were made, and those of the reply."""
+        made = [call for message in self.turn for call in message.tool_calls]
+        return [*made, *(self.reply.calls if self.reply else ())]
+
+    def record(self, reply: ToolCalls, called: Sequence[ToolCalled], results: Sequence[ToolResult]) -> None:
+        """Add a reply and the results of its calls to the turn."""
+        self.reply, self.decisions = None, {}
+        self.turn.append(Message("assistant", reply.text, reply.calls))
+        self.turn += [Message("tool", result.content, tool_call_id=result.call_id) for result in results]
         uses = (
             ToolUse(call.name, call.arguments, result.content, result.is_error, result.duration_ms)
             for call, result in zip(called, results, strict=True)
         )
-        self.steps = (*self.steps, Step(thought, tuple(uses)))
-        self.tool_calls += len(called)
-
-    def planned(self, plan: Plan) -> Plan:
-        self.plan = plan
-        return plan
-
-    def worked(self, *, failed: bool) -> Plan:
-        """One step of the plan has been tried; one that failed makes the model revise the plan."""
-        assert self.plan is not None
-        self.plan_failed = failed
-        return self.planned(planning.marked(self.plan, "failed" if failed else "done"))
-
-    def ended(self) -> list[Event]:
-        """The answer is there: nothing of the plan is open any more."""
-        plan = [self.planned(planning.closed(self.plan))] if self.plan else []
-        return [*plan, self.finished("finished")]
+        self.steps.append(Step(reply.text, tuple(uses)))
 
     def finished(self, reason: StopReason) -> Finished:
-        return Finished(self.said, reason, self.steps, self.usage)
+        """The last event of the run."""
+        return Finished(self.answer, reason, tuple(self.steps), self.usage)
 
-    def paused(self, turn: tuple[Message, ...], thought: str, calls: tuple[ToolCall, ...], pending: ToolCall) -> Paused:
-        """All of it that the rest of the run needs."""
-        return Paused(
-            turn, thought, calls, pending, self.replies, self.tool_calls, self.steps, self.usage, self.said, self.plan,
-            self.decisions,
-        )  # fmt: skip
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A run that waits for a person's decision on a call."""
+
+    call: ToolCall
+    state: RunState
+
+    def to_json(self) -> str:
+        """As text, for a store."""
+        # The session is read again when the run goes on: other turns may have been added to it.
+        return _adapter().dump_json(self, exclude={"state": {"history", "deadline"}}).decode()
 
     @staticmethod
-    def resumed(deadline: float, paused: Paused, decision: Decision) -> Progress:
-        """The progress of a run that goes on after a decision."""
-        return Progress(
-            deadline,
-            replies=paused.replies,
-            tool_calls=paused.tool_calls,
-            steps=paused.steps,
-            usage=paused.usage,
-            deltas=[paused.said] if paused.said else [],
-            plan=paused.plan,
-            decisions={**paused.decisions, paused.pending.id: decision},
-        )
+    def from_json(text: str) -> Checkpoint:
+        """What `to_json` wrote.
+
+        Raises:
+            StoreError: another version wrote it, and it cannot be read.
+        """
+        try:
+            return _adapter().validate_json(text)
+        except ValueError as error:
+            raise StoreError("another version of myagent saved the waiting call; it cannot be resumed") from error
+
+    def decided(self, decision: Decision) -> RunState:
+        """The state to go on with after the decision."""
+        return replace(self.state, decisions={**self.state.decisions, self.call.id: decision})
+
+
+@cache
+def _adapter() -> Any:
+    """Made when the first run waits: it takes longer than an answer."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Checkpoint)

@@ -1,70 +1,65 @@
-"""`output_schema`: answers that are JSON of a known form, whatever the dialect and whatever the model.
+"""`output_schema`: answers that are JSON of a known form, in either dialect and with any model.
 
-The model is told the schema, its answer is held back until it is checked, and a wrong one goes back to the model once.
+The schema is part of the prompt, an answer is held back until it is validated, and an invalid one goes back to the
+model once.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from agent_runtime.engine.formats import Answer, Dialect, Malformed, Prompt, Reader, Reading
-from agent_runtime.errors import ModelError
+from agent_runtime.engine.formats import Answer, Dialect, Malformed, Parser, Prompt, Reply
 from agent_runtime.events import Message, ToolCall, ToolSpec
+
+if TYPE_CHECKING:  # loaded where a file has a schema: most have none, and every start would pay for it
+    from jsonschema.protocols import Validator
 
 _INSTRUCTIONS = """\
 Your final answer must be one JSON value that fits this JSON Schema, and nothing else: no explanation, no code fence.
 {schema}"""
-_HINT = "Your answer cannot be used: {complaint} Answer again, with the corrected JSON and nothing else."
-_FENCE = re.compile(r"\A```\w*\s*\n(.*)\n\s*```\Z", re.DOTALL)
+_HINT = "Your answer cannot be used: {error} Answer again, with the corrected JSON and nothing else."
+_ERROR = "the model's answer does not fit output_schema, even when asked again: {error}"
+_CODE_FENCE = re.compile(r"\A```\w*\s*\n(.*)\n\s*```\Z", re.DOTALL)
 
 
 class AnswerSchema:
-    """A JSON Schema that answers are held against. It refers to nothing outside itself: nothing is ever fetched."""
+    """A JSON Schema for answers. It refers to nothing outside itself: nothing is ever fetched.
+
+    Raises:
+        ValueError: it is not a valid schema; with one sentence for the owner of the agent file.
+    """
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self.schema = schema
-        jsonschema, referencing = _libraries()
-        self._validator = jsonschema.validators.validator_for(schema)(schema, registry=referencing.Registry())
-        self._best_match = jsonschema.exceptions.best_match
+        self._validator = _validator(schema)
 
-    def complaint(self, answer: str) -> str:
-        """What is wrong with an answer, as a sentence for the model; empty where it fits."""
+    def error(self, answer: str) -> str:
+        """What is wrong with an answer, as a sentence for the model; empty where it is valid."""
+        from jsonschema.exceptions import ValidationError, best_match  # pyright: ignore[reportUnknownVariableType]
+
         try:
             value: Any = json.loads(answer)
         except ValueError as error:
             return f"it is not valid JSON: {error}."
-        error = self._best_match(self._validator.iter_errors(value))
+        error = cast("ValidationError | None", best_match(self._validator.iter_errors(value)))
         if error is None:
             return ""
         where = "".join(f"[{part!r}]" for part in error.absolute_path)
-        return f"{where or 'the whole of it'} does not fit the schema: {str(error.message)[:500]}."
-
-    def dialect(self, dialect: Dialect) -> Dialect:
-        """A dialect for one run whose answers fit the schema."""
-        return _Checked(dialect, self)
+        return f"{where or 'the whole of it'} does not fit the schema: {error.message[:500]}."
 
 
 def read_schema(source: str | Mapping[str, Any], folder: Path) -> AnswerSchema:
-    """The schema that the file gives, or the one in the file that it names.
+    """The schema in the agent file, or in the file that it names.
 
     Raises:
         ValueError: with one sentence for the owner of the agent file.
     """
-    schema = _from_file(folder / source) if isinstance(source, str) else source
-    jsonschema, _ = _libraries()
-    if "$schema" in schema and jsonschema.validators.validator_for(schema, default=None) is None:
-        raise ValueError(f"is written in an unknown form of JSON Schema: {schema['$schema']}")
-    try:
-        jsonschema.validators.validator_for(schema).check_schema(schema)
-    except jsonschema.exceptions.SchemaError as error:
-        raise ValueError(f"is no JSON Schema: {error.message.splitlines()[0]}") from None
-    _check_references(schema)
-    return AnswerSchema(schema)
+    return AnswerSchema(_from_file(folder / source) if isinstance(source, str) else source)
 
 
 def _from_file(file: Path) -> Mapping[str, Any]:
@@ -79,86 +74,92 @@ def _from_file(file: Path) -> Mapping[str, Any]:
     return cast("dict[str, Any]", schema)
 
 
+def _validator(schema: Mapping[str, Any]) -> Validator:
+    from jsonschema.exceptions import SchemaError
+    from jsonschema.validators import Draft202012Validator, validator_for
+    from referencing import Registry
+
+    unknown: Any = None
+    found = validator_for(schema, unknown) if "$schema" in schema else Draft202012Validator
+    kind = cast("type[Validator] | None", found)
+    if kind is None:
+        raise ValueError(f"is written in an unknown form of JSON Schema: {schema['$schema']}")
+    try:
+        kind.check_schema(dict(schema))
+    except SchemaError as error:
+        raise ValueError(f"is no JSON Schema: {error.message.splitlines()[0]}") from None
+    _check_references(schema)
+    return kind(dict(schema), registry=Registry())
+
+
 def _check_references(schema: Mapping[str, Any]) -> None:
-    _, referencing = _libraries()
-    newest = referencing.jsonschema.DRAFT202012
-    resource = referencing.Resource.from_contents(schema, default_specification=newest)
+    from referencing import Registry, Resource
+    from referencing.exceptions import Unresolvable
+    from referencing.jsonschema import DRAFT202012
+
+    registry: Registry[Any] = Registry()
+    resource = Resource.from_contents(schema, default_specification=DRAFT202012)
     address = resource.id() or ""
-    resolver = referencing.Registry().with_resource(address, resource).resolver(address)
+    resolver = registry.with_resource(address, resource).resolver(address)
     for reference in _references(schema):
         try:
             resolver.lookup(reference)
-        except referencing.exceptions.Unresolvable:
+        except Unresolvable:
             raise ValueError(f"refers to {reference}, which is not in it") from None
 
 
-def _libraries() -> tuple[Any, Any]:
-    """Loaded where a file has a schema: most have none, and every start would pay for them."""
-    for module in ("jsonschema.validators", "jsonschema.exceptions", "referencing.jsonschema"):
-        importlib.import_module(module)
-    return importlib.import_module("jsonschema"), importlib.import_module("referencing")
-
-
-def _references(node: Any) -> list[str]:
+def _references(node: Any) -> Iterator[str]:
     if isinstance(node, list):
-        return [reference for item in cast("list[Any]", node) for reference in _references(item)]
-    if not isinstance(node, dict):
-        return []
-    known = cast("dict[str, Any]", node)
-    own = [known["$ref"]] if isinstance(known.get("$ref"), str) else []
-    return own + [reference for item in known.values() for reference in _references(item)]
+        for item in cast("list[Any]", node):
+            yield from _references(item)
+    elif isinstance(node, dict):
+        known = cast("dict[str, Any]", node)
+        if isinstance(known.get("$ref"), str):
+            yield known["$ref"]
+        yield from _references(list(known.values()))
 
 
-class _Schemed(Protocol):
-    """What a checked dialect needs of its schema."""
+@dataclass(frozen=True, slots=True)
+class StructuredOutput:
+    """A dialect whose answers are validated against a schema."""
+
+    dialect: Dialect
+    answers: AnswerSchema
 
     @property
-    def schema(self) -> Mapping[str, Any]: ...
+    def shows_thoughts(self) -> bool:
+        """As the dialect does."""
+        return self.dialect.shows_thoughts
 
-    def complaint(self, answer: str) -> str: ...
+    def prompt(self, system_prompt: str, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Prompt:
+        """The dialect's request, with the schema."""
+        schema = json.dumps(self.answers.schema, ensure_ascii=False, separators=(",", ":"))
+        instructions = f"{system_prompt}\n\n{_INSTRUCTIONS.format(schema=schema)}".lstrip()
+        prompt = self.dialect.prompt(instructions, messages, tools)
+        # Where tools are called in text, a reply that must be JSON could not call one.
+        calls_in_text = self.shows_thoughts and bool(tools)
+        return Prompt(prompt.messages, prompt.tools, prompt.stop, None if calls_in_text else self.answers.schema)
 
-
-class _Checked:
-    """A dialect for one run: it knows whether the model has been told already that its answer does not fit."""
-
-    def __init__(self, dialect: Dialect, answers: _Schemed) -> None:
-        self._dialect = dialect
-        self._answers = answers
-        self.shows_thoughts = dialect.shows_thoughts
-        self.repaired = False
-
-    def ask(self, system_prompt: str, history: Sequence[Message], tools: Sequence[ToolSpec]) -> Prompt:
-        schema = json.dumps(self._answers.schema, ensure_ascii=False, separators=(",", ":"))
-        told = f"{system_prompt}\n\n{_INSTRUCTIONS.format(schema=schema)}".lstrip()
-        prompt = self._dialect.ask(told, history, tools)
-        # Where tools are called in text, a reply that must be JSON could call none.
-        in_text = self.shows_thoughts and bool(tools)
-        return Prompt(prompt.messages, prompt.tools, prompt.stop, None if in_text else self._answers.schema)
-
-    def reader(self, step: int) -> Reader:
-        return _CheckedReader(self._dialect.reader(step), self, self._answers)
+    def parser(self, step: int) -> Parser[Reply]:
+        """A parser that returns an answer once it is valid."""
+        return _StructuredParser(self.dialect.parser(step), self.answers)
 
 
-class _CheckedReader:
-    def __init__(self, reader: Reader, run: _Checked, answers: _Schemed) -> None:
-        self._reader = reader
-        self._run = run
+class _StructuredParser:
+    def __init__(self, parser: Parser[Reply], answers: AnswerSchema) -> None:
+        self._parser = parser
         self._answers = answers
 
     def feed(self, delta: str) -> str:
-        self._reader.feed(delta)
-        return ""  # nothing is shown before it is known to fit
+        self._parser.feed(delta)
+        return ""
 
-    def finish(self, calls: Sequence[ToolCall]) -> Reading:
-        reading = self._reader.finish(calls)
-        if not isinstance(reading, Answer):
-            return reading
-        fenced = _FENCE.match(reading.text.strip())
-        answer = fenced[1].strip() if fenced else reading.text.strip()
-        complaint = self._answers.complaint(answer)
-        if not complaint:
-            return Answer(answer, answer)
-        if self._run.repaired:
-            raise ModelError(f"the model's answer does not fit output_schema, even when asked again: {complaint}")
-        self._run.repaired = True
-        return Malformed(reading.text, _HINT.format(complaint=complaint))
+    def finish(self, calls: Sequence[ToolCall]) -> Reply:
+        reply = self._parser.finish(calls)
+        if not isinstance(reply, Answer):
+            return reply
+        fenced = _CODE_FENCE.match(reply.text.strip())
+        answer = fenced[1].strip() if fenced else reply.text.strip()
+        if error := self._answers.error(answer):
+            return Malformed(reply.text, _HINT.format(error=error), _ERROR.format(error=error))
+        return Answer(answer, unsent=answer)

@@ -1,4 +1,4 @@
-"""What the model inside the process is made of: its weights, its engine, and the reading of a question for a tool call.
+"""The parts of the built-in model: its weights, its engine, and the analysis of a question for a tool call.
 
-`models/local.py` joins them into a model; nothing here knows of agents, files or HTTP faces.
+`models/local.py` combines them; nothing here depends on agents, their files or the server.
 """

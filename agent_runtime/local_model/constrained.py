@@ -1,9 +1,7 @@
-"""From a question to a tool call without trusting a small model.
+"""Turns a question into a tool call that is valid whatever a small model writes.
 
-Choose the tool, fill in what the words say, and narrow the schema of what remains: whatever the model writes under that
-is a valid call.
-
-Pure: no model, no clock. Any JSON Schema of type object will do; what is not understood of it is left to the model.
+Chooses the tool, reads arguments from the question, and narrows the schema of the others for the model to decode under.
+Pure: no model, no clock. Parts of a JSON Schema that are not supported are left to the model.
 """
 
 from __future__ import annotations
@@ -18,20 +16,20 @@ from agent_runtime.local_model.quantities import MONEY, Days, Number, days_in, n
 from agent_runtime.local_model.tool_schema import FREE_TEXT, Parameter, Role, bounded, parameters_of
 from agent_runtime.local_model.wording import Mention, Question, Span, alike, stems, subject_stems
 
-# From here on a question is taken to be about a tool: a word of its name, or two weaker signs.
+# The score from which a question is about a tool: a word of its name, or two weaker matches.
 _RELEVANT = 2
 
 
 @dataclass(slots=True)
 class Draft:
-    """A call in the making: what is known, and the schemas of what the model still has to say."""
+    """An incomplete call: the known arguments, and the schemas of those that the model decodes."""
 
     known: dict[str, Any] = field(default_factory=dict[str, Any])
     open: dict[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
-    evidence: int = 0  # how much of the question speaks for this tool
+    evidence: int = 0  # how much of the question matches this tool
 
     def schema(self) -> dict[str, Any]:
-        """What the model's reply must be: an object of exactly the open arguments."""
+        """The schema of the model's reply: an object of exactly the open arguments."""
         return {
             "type": "object",
             "properties": self.open,
@@ -39,13 +37,13 @@ class Draft:
             "additionalProperties": False,
         }
 
-    def arguments(self, said: Mapping[str, Any]) -> dict[str, Any]:
-        """The whole call, with what the model said; null means left out."""
-        return self.known | {name: value for name, value in said.items() if name in self.open and value is not None}
+    def arguments(self, decoded: Mapping[str, Any]) -> dict[str, Any]:
+        """All arguments, with those that the model decoded; null leaves one out."""
+        return self.known | {name: value for name, value in decoded.items() if name in self.open and value is not None}
 
 
 def choose(text: str, tools: Sequence[ToolSpec], today: date) -> list[ToolSpec]:
-    """The tools that the question may be about: one where the words decide, those that tie, none for small talk."""
+    """The tools that the question may be about: one, several with the same score, or none for small talk."""
     question = Question(text)
     if question.is_small_talk():
         return []
@@ -57,7 +55,7 @@ def choose(text: str, tools: Sequence[ToolSpec], today: date) -> list[ToolSpec]:
         takes_anything = any(_is_free_text(parameter) for parameter in parameters_of(tool.parameters))
         if sum(shared.values()) + evidence < _RELEVANT and not takes_anything:
             continue
-        # A word that several tools share says little about which of them is meant.
+        # A word that several tools share hardly distinguishes them.
         rank = sum(weight**2 / sum(_weight(word, other) for other in vocabularies) for word, weight in shared.items())
         ranked.append((rank + evidence, tool))
     best = max((rank for rank, _ in ranked), default=0)
@@ -65,7 +63,7 @@ def choose(text: str, tools: Sequence[ToolSpec], today: date) -> list[ToolSpec]:
 
 
 def is_about_a_tool(text: str) -> bool:
-    """Whether a tool may be what the message wants: anything but small talk."""
+    """Whether the message may need a tool: anything but small talk."""
     return not Question(text).is_small_talk()
 
 
@@ -80,19 +78,19 @@ def is_follow_up(text: str) -> bool:
 
 
 def draft(text: str, tool: ToolSpec, today: date, *, generous: bool = False) -> Draft:
-    """What the words of the question say about the tool's arguments.
+    """Read the tool's arguments from the question.
 
     Args:
         text: the message of the user.
         tool: the tool to call.
         today: what "yesterday" is counted from.
-        generous: leave every optional argument that nothing is said about to the model, which may answer null.
+        generous: leave every optional argument that was not found to the model, which may answer null.
     """
     return _Reader(text, tool, today).read(generous=generous)
 
 
 class _Reader:
-    """Reads one question for one tool: the surest kinds first, since what one took is not there for the next."""
+    """Reads one question for one tool: the most certain kinds first, as each part of the text is used once."""
 
     def __init__(self, text: str, tool: ToolSpec, today: date) -> None:
         self._question = Question(text)
@@ -123,7 +121,7 @@ class _Reader:
         return [p for p in self._parameters if p.kind in kinds and p.name not in self._draft.known]
 
     def _leave(self, parameter: Parameter, generous: bool) -> None:
-        """What nothing was read for: to the model where it must be given, else to the default."""
+        """An argument that was not found: for the model if it is required, else the default."""
         if parameter.required and len(parameter.choices) == 1:
             self._draft.known[parameter.name] = parameter.choices[0]
         elif parameter.required:
@@ -146,12 +144,12 @@ class _Reader:
             self._fill(parameter, [value for value, _ in found], found[0][1].span)
         elif len(found) == 1:
             self._fill(parameter, found[0][0], found[0][1].span)
-        elif found:  # several are mentioned and one is wanted: which, is the model's to say
+        elif found:  # several are mentioned and one is needed: the model chooses
             self._draft.open[parameter.name] = {"enum": [value for value, _ in found]}
             self._draft.evidence += 2
 
     def _mentioned(self, choices: Sequence[Any]) -> list[tuple[Any, Mention]]:
-        """The values whose words stand in the question, but for those inside a longer one (`west` in `south_west`)."""
+        """The values that the question mentions, except those inside a longer one (`west` in `south_west`)."""
         found = [(value, mention) for value in choices if (mention := self._question.find(str(value)))]
         return [
             (value, mention)
@@ -181,9 +179,9 @@ class _Reader:
         for number in numbers_in(self._question.text):
             if any(_inside(number.span, span) for span in self._taken):
                 continue
-            wanted = [p for p in self._unfilled("number") if _suits(number, p)]
-            if wanted:
-                self._fill(max(wanted, key=lambda p: _overlap(number, p)), number.value, number.span)
+            matching = [p for p in self._unfilled("number") if _suits(number, p)]
+            if matching:
+                self._fill(max(matching, key=lambda p: _overlap(number, p)), number.value, number.span)
             elif number.bound != "count":
                 exact.append(number)
         if exact:
@@ -229,7 +227,7 @@ class _Reader:
 
 
 def _vocabulary(tool: ToolSpec) -> dict[str, int]:
-    """The stems that speak for a tool, and how much."""
+    """The stems that indicate a tool, with their weights."""
     words = dict.fromkeys(subject_stems(tool.description), 1)
     for parameter in parameters_of(tool.parameters):
         words |= dict.fromkeys(subject_stems(f"{parameter.name} {parameter.description}"), 1)
@@ -241,7 +239,7 @@ def _weight(word: str, vocabulary: Mapping[str, int]) -> int:
 
 
 def _is_free_text(parameter: Parameter) -> bool:
-    """Whether it takes a question as it was asked, as the parameter of a search does."""
+    """Whether it takes the whole question, as the parameter of a search does."""
     return parameter.kind == "text" and parameter.required and bool(set(stems(parameter.name)) & FREE_TEXT)
 
 
@@ -254,7 +252,7 @@ def _suits(number: Number, parameter: Parameter) -> bool:
 
 
 def _overlap(number: Number, parameter: Parameter) -> int:
-    """How many of the words that the number counts belong to the parameter; any word of money stands for any other."""
+    """How many units of the number match the parameter; all words of money match each other."""
     money = bool(number.units & MONEY) and bool(parameter.vocabulary & MONEY)
     return money + sum(1 for unit in number.units if any(alike(unit, word) for word in parameter.vocabulary))
 

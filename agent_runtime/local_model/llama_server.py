@@ -1,6 +1,6 @@
-"""The embedded engine: llama.cpp's own server inside this process, on a loopback port that only we hold the key to.
+"""The engine: llama.cpp's server inside this process, on a loopback port with a random key.
 
-It knows nothing of messages or tools: a request is the JSON body of a chat completion, a reply the pieces of it.
+A request is the JSON body of a chat completion; the reply is streamed in pieces.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import httpx
 from agent_runtime.errors import ModelError, ModelFault, StartError
 from agent_runtime.events import Usage
 
-# What `model.parameters` may say about the engine itself; every other parameter belongs to the single request.
+# The keys of `model.parameters` that configure the engine; all others are sent with each request.
 ENGINE_PARAMETERS = frozenset({"n_ctx", "n_parallel", "n_batch", "n_threads", "n_gpu_layers"})
 
 _DEFAULTS = {
@@ -43,7 +43,7 @@ class Piece:
 
 
 class LlamaServer:
-    """One loaded model. Open it, ask it from any number of tasks, close it to give the memory back."""
+    """One loaded model, for any number of tasks at once; closing it frees its memory."""
 
     def __init__(self, weights: Path, *, settings: Mapping[str, Any], timeout_seconds: float) -> None:
         self._weights = weights
@@ -55,10 +55,10 @@ class LlamaServer:
         self._client: httpx.AsyncClient | None = None
 
     async def open(self) -> None:
-        """Load the weights and start to listen; nothing of it runs on the event loop's thread.
+        """Load the weights and start to listen, in a thread.
 
         Raises:
-            StartError: the engine is not installed, its settings are none, or these weights cannot be loaded.
+            StartError: the engine is not installed, a setting is invalid, or the weights cannot be loaded.
         """
         for name, value in self._settings.items():
             if type(value) is not int or (value < 1 and name != "n_gpu_layers"):
@@ -69,19 +69,19 @@ class LlamaServer:
             base_url=self._server.listening_address,
             headers={"Authorization": f"Bearer {key}"},
             timeout=httpx.Timeout(self._timeout_seconds, connect=5),
-            # The server drops a kept connection whenever it likes; on loopback a new one costs nothing.
+            # The server closes idle connections at any time; on loopback a new one costs nothing.
             limits=httpx.Limits(max_keepalive_connections=0),
-            trust_env=False,  # a proxy of the environment must not get between us and loopback
+            trust_env=False,  # loopback needs no proxy
         )
         listed: Any = (await self._client.get("/v1/models")).json()
         self.parameter_count = int(listed["data"][0].get("meta", {}).get("n_params", 0))
 
     async def close(self) -> None:
-        """Stop what still runs and release the weights. Closing twice is harmless."""
+        """Stop all requests and release the weights. Closing twice is harmless."""
         client, self._client = self._client, None
         if client is not None:
             await client.aclose()
-        # The engine stops when its last reference goes, which waits for its threads: let that happen in a thread.
+        # Dropping the last reference stops the engine and waits for its threads.
         last, self._server = [self._server], None
         try:
             await asyncio.to_thread(last.clear)
@@ -89,10 +89,10 @@ class LlamaServer:
             last.clear()
 
     async def chat(self, body: Mapping[str, Any]) -> AsyncGenerator[Piece, None]:
-        """Yield the reply to a chat completion as it is made. Closing the iterator stops the engine's work on it.
+        """Yield the reply to a chat completion as it is generated. Closing the iterator stops the generation.
 
         Raises:
-            ModelError: the engine refused the request, broke off, or stayed silent for too long.
+            ModelError: the engine rejected the request, stopped, or exceeded the time-out.
         """
         request = {**body, "stream": True, "stream_options": {"include_usage": True}}
         try:
@@ -103,7 +103,7 @@ class LlamaServer:
                     if (piece := _read_line(line)) is not None:
                         yield piece
         except httpx.TimeoutException as error:
-            raise ModelError(f"The local model said nothing for {self._timeout_seconds:g} seconds.") from error
+            raise ModelError(f"The local model did not answer within {self._timeout_seconds:g} s.") from error
         except (httpx.HTTPError, RuntimeError) as error:  # a closed client raises RuntimeError
             raise ModelError("The local model stopped before its reply was complete.", fault="unreachable") from error
 
@@ -114,7 +114,7 @@ class LlamaServer:
 
 
 def usable_threads() -> int:
-    """One thread less than there are cores for this process: with all of them, anything else brings it to a crawl."""
+    """One thread less than this process has cores: with all of them, other work slows it down severely."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = _CGROUP_CPU.read_text(encoding="ascii").split()
@@ -129,7 +129,7 @@ def _start(weights: Path, settings: Mapping[str, Any], key: str) -> Any:
         import xllamacpp
     except ModuleNotFoundError as error:
         raise StartError('The local model needs its engine: pip install "myagent[local]".') from error
-    except ImportError as error:  # it is there, and a library of the system that it computes with is not
+    except ImportError as error:  # it is installed, but a system library that it needs is not
         hint = "on Debian and Ubuntu: apt install libgomp1"
         raise StartError(f"The local model's engine cannot be loaded: {error}; {hint}.") from error
     engine: Any = xllamacpp
@@ -141,9 +141,9 @@ def _start(weights: Path, settings: Mapping[str, Any], key: str) -> Any:
     params.api_keys = [key]
     params.cors_origins, params.cors_origins_explicit = "", True
     params.ui = params.endpoint_slots = False
-    params.sse_ping_interval = -1  # pings would hide silence from the time-out
+    params.sse_ping_interval = -1  # pings would reset the time-out
     params.verbosity = -1  # llama.cpp writes to the process's stderr
-    params.fit_params = False  # what is asked for is what is allocated
+    params.fit_params = False  # allocate the configured context
     params.cache_ram_mib = 0  # by default prompts are cached in up to 8 GiB; a slot keeps its last prompt anyhow
     params.kv_unified = False  # in a shared context, one long stream makes all the others fail
     params.n_parallel = settings["n_parallel"]
@@ -161,7 +161,7 @@ def _start(weights: Path, settings: Mapping[str, Any], key: str) -> Any:
 
 
 def _read_line(line: str) -> Piece | None:
-    """One line of the event stream; None where it carries nothing for us."""
+    """One line of the event stream; None if it has neither text nor usage."""
     kind, _, data = line.partition(":")
     data = data.strip()
     if kind == "error":
@@ -179,7 +179,7 @@ def _read_line(line: str) -> Piece | None:
 
 
 def _refusal(body: bytes) -> ModelError:
-    """What the engine answered instead of a reply, as our error."""
+    """The engine's error as a ModelError."""
     try:
         answer: Any = json.loads(body)
         error: Any = answer.get("error", answer)
@@ -190,4 +190,4 @@ def _refusal(body: bytes) -> ModelError:
     fault: ModelFault = "failed"
     if detail.get("type") == "exceed_context_size_error" or "context size" in message.lower():
         fault = "context_overflow"
-    return ModelError(f"The local model refused the request: {message or 'no reason given'}", fault=fault)
+    return ModelError(f"The local model rejected the request: {message or 'no reason given'}", fault=fault)

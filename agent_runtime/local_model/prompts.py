@@ -1,7 +1,7 @@
-"""What the embedded model is asked.
+"""The prompts of the built-in model.
 
-Kept short and with a stable beginning: a small model reads some 150 tokens a second, and does not read again what a
-prompt shares with the one before it.
+Short, and with a stable beginning: a small model reads some 150 tokens a second, and reuses the part that a prompt
+shares with the one before it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Prompt = list[dict[str, str]]
 
 NO_TOOL = "none"
 
-# An earlier answer may be a long table; its beginning is enough to know what was talked about.
+# An earlier answer may be a long table; its beginning is enough context.
 _REMEMBERED_CHARACTERS = 400
 
 
@@ -35,20 +35,20 @@ def conversation(messages: Sequence[Message], *, characters: int) -> Prompt:
         if message.role in {"user", "assistant"} and message.content
     ]
     if sum(len(turn["content"]) for turn in turns) > characters:
-        # Half at once, so that the prompts of the next turns begin alike again.
+        # Half at once, so that the prompts of the next turns have the same beginning again.
         while len(turns) > 1 and sum(len(turn["content"]) for turn in turns) > characters // 2:
             del turns[0]
     return _system(messages) + turns
 
 
 def grounded(messages: Sequence[Message], question: Message, results: Sequence[Message]) -> Prompt:
-    """The question with what the tools found, and nothing else to be led astray by."""
+    """The question with the results of the tools, and nothing else that could distract the model."""
     found = "\n\n".join(result.content for result in results)
     return [*_system(messages), _from_text(found, question)]
 
 
 def introduction(messages: Sequence[Message], question: Message, tools: Sequence[ToolSpec]) -> Prompt:
-    """A question about the assistant itself. A small model overlooks what only the system prompt says of it."""
+    """A question about the assistant, with the system prompt in the message: elsewhere, small models ignore it."""
     abilities = "\n".join(f"- {_first_paragraph(tool.description)}" for tool in tools)
     known = "\n".join(message["content"] for message in _system(messages))
     return [_from_text(f"{known}\nYou can:\n{abilities}".strip(), question)]
@@ -64,9 +64,9 @@ def tool_choice(tools: Sequence[ToolSpec], question: str) -> Prompt:
 
 
 def tool_arguments(tool: ToolSpec, names: Sequence[str], question: str) -> Prompt:
-    """The arguments that are still open."""
-    wanted = [parameter for parameter in parameters_of(tool.parameters) if parameter.name in names]
-    listed = "\n".join(f"{parameter.name}: {parameter.description or parameter.kind}" for parameter in wanted)
+    """The open arguments of a tool."""
+    parameters = [parameter for parameter in parameters_of(tool.parameters) if parameter.name in names]
+    listed = "\n".join(f"{parameter.name}: {parameter.description or parameter.kind}" for parameter in parameters)
     task = "Take these arguments from the question, as JSON; null if not said."
     system = f"{_first_paragraph(tool.description)}\n{task}\n{listed}"
     return [{"role": "system", "content": system}, {"role": "user", "content": question}]

@@ -1,6 +1,6 @@
 """The numbers and days of a question, and how it bounds them: "over £1.2k", "between 5 and 10", "since March".
 
-Knowledge of the English language only; nothing in here knows of a tool or a schema.
+English only, and independent of tools and schemas.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SMALL = (
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _SPELLED = {"a": 1} | {word: i for i, word in enumerate(_SMALL)} | {word: 20 + 10 * i for i, word in enumerate(_TENS)}
 _SPELLED_OUT = "|".join(sorted(_SPELLED, key=len, reverse=True))
-# "a" and "one" count nothing but before a scale ("a hundred"); a digit behind # or a letter belongs to an identifier.
+# "a" and "one" are numbers only before a scale ("a hundred"); a digit behind # or a letter belongs to an identifier.
 _NUMBER = re.compile(
     r"(?<![\w#.,])(?<![A-Za-z]-)(?P<sign>[£$€])?\s?"
     rf"(?:(?P<digits>\d+(?:,\d{{3}})*(?:\.\d+)?)(?P<suffix>k|m|bn)?|(?P<spelled>{_SPELLED_OUT}))"
@@ -131,7 +131,7 @@ def days_in(text: str, today: date) -> list[Days]:
     for pattern in _DAYS:
         for match in pattern.finditer(text):
             if any(match.start() < end and start < match.end() for start, end in read):
-                continue  # an earlier pattern, which wants more, has it
+                continue  # an earlier, more specific pattern matched it
             read.append(match.span())
             ends = _ends({name: part.lower() for name, part in match.groupdict().items() if part}, today)
             if ends is not None:
@@ -184,7 +184,7 @@ def _as_range(text: str, low: Number, high: Number) -> tuple[Number, Number] | N
 
 
 def _ends(parts: dict[str, str], today: date) -> tuple[date, date] | None:
-    """The first and last day that a match means; None where there is no such day."""
+    """The first and last day of a match; None if there is no such day."""
     try:
         if iso := parts.get("iso"):
             return (day := date.fromisoformat(iso)), day

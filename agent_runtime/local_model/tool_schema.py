@@ -1,6 +1,6 @@
-"""What a JSON Schema says of a tool's parameters, made plain: references resolved, `null` taken out, strings bounded.
+"""The parameters of a tool from its JSON Schema: references resolved, `null` removed, strings bounded.
 
-Written for the schemas that pydantic makes of a function; what it does not understand is passed on as it is.
+Written for the schemas that pydantic generates from a function; other keywords are passed on unchanged.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ROLE_PHRASES: tuple[tuple[Role, re.Pattern[str]], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One property of a tool's schema, with references resolved and `null` taken out of its type."""
+    """One property of a tool's schema, with references resolved and `null` removed from its type."""
 
     name: str
     schema: Mapping[str, Any]
@@ -54,7 +54,7 @@ class Parameter:
 
     @property
     def role(self) -> Role:
-        """Which end of a range it is, by its name first and its description second."""
+        """Which end of a range it is, by its name, else by its description."""
         name = set(stems(self.name))
         for role, words in _ROLES:
             if name & words:
@@ -77,7 +77,7 @@ def parameters_of(schema: Mapping[str, Any]) -> list[Parameter]:
 
 
 def bounded(schema: Mapping[str, Any], *, nullable: bool = False) -> dict[str, Any]:
-    """The schema to decode under: every string and list has an end, and `null` is allowed where it may be left out."""
+    """The schema to decode under: strings and lists are bounded, and `null` is allowed if `nullable`."""
     plain = {key: value for key, value in schema.items() if key not in {"default", "description", "title"}}
     match plain.get("type"):
         case "string" if "enum" not in plain and "const" not in plain and "format" not in plain:
@@ -95,7 +95,7 @@ def bounded(schema: Mapping[str, Any], *, nullable: bool = False) -> dict[str, A
 
 
 def _plain_schema(node: Any, root: Mapping[str, Any]) -> dict[str, Any]:
-    """One node with its references followed and an `anyOf` with null replaced by what else it may be."""
+    """One node with its references resolved and an `anyOf` with null replaced by the other option."""
     schema = dict(cast("Mapping[str, Any]", node)) if isinstance(node, Mapping) else {}
     reference = schema.pop("$ref", None)
     if isinstance(reference, str):

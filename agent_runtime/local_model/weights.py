@@ -1,7 +1,7 @@
-"""Where the weights of a local model are: inside an installed package, in a file, or on a model hub.
+"""Finds the weights of a local model: in an installed package, in a file, or on a model hub.
 
 A download goes to the hub library's own cache (`HF_HOME`, `HF_ENDPOINT` and `HF_TOKEN` mean what they mean everywhere),
-is checked against the SHA-256 that the hub states, and needs no network from the second time on.
+is checked against the SHA-256 that the hub lists, and needs no network afterwards.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from agent_runtime.errors import StartError
 
 BUILT_IN = "smollm2-135m"
 
-# Called with the bytes that are there and the bytes there will be.
+# Called with the downloaded and the total bytes.
 Progress = Callable[[int, int], None]
 
 _log = logging.getLogger(__name__)
@@ -34,15 +34,15 @@ _QUANTISED = re.compile(r"(?:^|[-_.])Q4_(K_M)?", re.IGNORECASE)
 
 
 def find_weights(name: str, *, progress: Progress | None = None) -> Path:
-    """The GGUF file that `name` means; blocks, for minutes where it has to be downloaded.
+    """The GGUF file for `name`; blocks, for minutes if it has to be downloaded.
 
     Args:
         name: `smollm2-135m` (the built-in model), a path that ends in `.gguf`, or `owner/repo` or
             `owner/repo:file.gguf` on the hub.
-        progress: told how far a download is; without it, every tenth of it is a log line.
+        progress: called as a download advances; by default, every tenth of it is logged.
 
     Raises:
-        StartError: with one sentence that says what to do.
+        StartError: there are no such weights; the message says what to do.
     """
     if name == BUILT_IN:
         return _packaged()
@@ -52,12 +52,12 @@ def find_weights(name: str, *, progress: Progress | None = None) -> Path:
     if name.lower().endswith(".gguf"):
         return _checked_file(Path(name).expanduser())
     raise StartError(
-        f"There is no local model {name!r}: use {BUILT_IN}, the path of a .gguf file, or a hub id (owner/repo)."
+        f"The local model {name!r} was not found: use {BUILT_IN}, the path of a .gguf file, or a hub id (owner/repo)."
     )
 
 
 def label_of(name: str) -> str:
-    """The name as people may see it: of a path only the file's."""
+    """The name to display: of a path only the file name."""
     return Path(name).stem if name.lower().endswith(".gguf") and not _HUB_ID.fullmatch(name) else name
 
 
@@ -73,7 +73,7 @@ def choose_file(files: Sequence[tuple[str, int]]) -> str | None:
 
 
 def _packaged() -> Path:
-    # Looked up, not imported: the package's own code needs libraries that nothing else here does.
+    # Located, not imported: the package's own code needs other libraries.
     spec = importlib.util.find_spec(_PACKAGE)
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         if found := sorted(Path(folder).glob("*.gguf")):
@@ -105,12 +105,12 @@ def _from_hub(repo: str, file: str | None, progress: Progress) -> Path:
     # The bases of the library's HTTP error are OSError and the root of whichever HTTP client it was built on.
     failures = cast("tuple[type[Exception], ...]", (*HfHubHTTPError.__bases__, ValueError))
     try:
-        wanted = _listed(hub, repo, file)
-        bar = _bar_class(progress, wanted.size)
-        path = Path(hub.hf_hub_download(repo, wanted.name, tqdm_class=bar))
+        listed = _listed(hub, repo, file)
+        bar = _bar_class(progress, listed.size)
+        path = Path(hub.hf_hub_download(repo, listed.name, tqdm_class=bar))
     except failures as error:
         _explain(repo, error)
-    _verify(path, wanted.sha256, hub)
+    _verify(path, listed.sha256, hub)
     return _checked_file(path)
 
 
@@ -134,7 +134,7 @@ def _listed(hub: Any, repo: str, file: str | None) -> _Listed:
 
 
 def _cached(hub: Any, missing: type[Exception], repo: str, file: str | None) -> Path | None:
-    """The file as an earlier download left it, without a look at the network."""
+    """The file of an earlier download, without network access."""
     try:
         folder = Path(hub.snapshot_download(repo, allow_patterns=[file or "*.gguf"], local_files_only=True))
     except missing:
@@ -145,7 +145,7 @@ def _cached(hub: Any, missing: type[Exception], repo: str, file: str | None) -> 
 
 
 def _is_verified(path: Path, hub: Any) -> bool:
-    """Whether the cached file passed the check. A process may have died between the download and the check of it."""
+    """Whether the cached file passed the check: a process may have ended between the download and its check."""
     expected = path.resolve().name  # the cache names a blob by the hash that the hub stated
     if not _HASH.fullmatch(expected):
         return True
@@ -162,7 +162,7 @@ def _verify(path: Path, sha256: str | None, hub: Any) -> None:
     if found != sha256:
         path.resolve().unlink(missing_ok=True)
         path.unlink(missing_ok=True)
-        raise StartError(f"{path.name} does not have the checksum that the hub states; it was removed: try again.")
+        raise StartError(f"{path.name} does not have the checksum that the hub lists; it was removed: try again.")
     mark = _mark(hub, sha256)
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.touch()
@@ -180,12 +180,12 @@ def _explain(repo: str, error: Exception) -> NoReturn:
         message = f"{repo} is not a valid hub id."
     else:
         first_line = next(iter(str(error).splitlines()), "") or kind
-        message = f"{repo} could not be downloaded ({first_line}); nothing of it is used: try again."
+        message = f"{repo} could not be downloaded ({first_line}); no part of it is used: try again."
     raise StartError(message) from error
 
 
 class _LoggedProgress:
-    """A log line with every tenth."""
+    """Logs every tenth of a download."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -203,7 +203,7 @@ class _Bar(Protocol):
 
 
 def _bar_class(progress: Progress, size: int) -> type[_Bar]:
-    """The progress bar that the hub's library wants, which draws nothing and tells `progress`."""
+    """A progress bar for the hub's library that calls `progress` and draws nothing."""
     import tqdm  # comes with the hub's library
 
     base: Any = tqdm.tqdm

@@ -1,6 +1,6 @@
-"""What can be read in a question without a model: what it is about, what it mentions, and whom it names.
+"""Analyses a question without a model: its subject, what it mentions, and the names in it.
 
-Knowledge of the English language only; nothing in here knows of a tool or a schema.
+English only, and independent of tools and schemas.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def _set(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
-# Words that carry no subject: they neither call for a tool nor tell two tools apart.
+# Words without a subject: they neither indicate a tool nor distinguish two tools.
 _EMPTY = _set(
     """a about again all also am an and any anyone anything are as at be been being both but by can could did do does
     each else even every everything find for from get give given gives got had has have having he her here hers
@@ -31,7 +31,7 @@ _SMALL_TALK = _set(
     goodbye great hello help hey hi how's lovely morning name nice ok okay perfect sorry sure thank thanks well
     welcome what's who's wonderful work works yo yourself"""
 )
-# Never part of a name: times, measures, and the little words around them.
+# Never part of a name: times, measures, and the words around them.
 _NO_NAME = _set(
     """last next past previous prior current recent latest first top day days week weeks month months quarter year
     years today yesterday tomorrow monday tuesday wednesday thursday friday saturday sunday january february
@@ -67,7 +67,7 @@ class Mention:
 
 
 class Question:
-    """One message, taken apart once."""
+    """One message, split into words once."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -77,7 +77,7 @@ class Question:
         self.stems = [stem(word) for word in self.words]
 
     def subject(self) -> set[str]:
-        """The stems of the words that say what it is about."""
+        """The stems of the words that name its subject."""
         return {stem(word) for word in self.words if word not in _EMPTY and word not in _SMALL_TALK}
 
     def is_small_talk(self) -> bool:
@@ -103,11 +103,11 @@ class Question:
         return None
 
     def names(self, known: Collection[str], taken: Iterable[Span]) -> list[str]:
-        """What may be the name of someone or something: quoted, capitalised, or unknown words after for, from, in.
+        """Possible names: quoted, capitalised, or unknown words after for, from, in.
 
         Args:
             known: stems that belong to the subject, and so to no name.
-            taken: where the text means something else already.
+            taken: parts of the text that are used otherwise.
         """
         if quoted := [match[1] or match[2] for match in _QUOTED.finditer(self.text)]:
             return quoted
@@ -136,10 +136,10 @@ class Question:
             return False
         return not _is_common(self.words[index])
 
-    def _runs(self, wanted: Iterable[bool]) -> list[tuple[int, int]]:
-        """Neighbouring words that are wanted; `&`, a hyphen or an initial's dot between them does not part them."""
+    def _runs(self, selected: Iterable[bool]) -> list[tuple[int, int]]:
+        """Runs of selected words; `&`, a hyphen or an initial's dot between two does not separate them."""
         runs: list[tuple[int, int]] = []
-        for i, ok in enumerate(wanted):
+        for i, ok in enumerate(selected):
             if not ok:
                 continue
             if runs and runs[-1][1] == i - 1 and re.fullmatch(r"[\s&.\-]*", self._gap(i - 1, i)):
@@ -164,12 +164,12 @@ def stems(text: str) -> list[str]:
 
 
 def subject_stems(text: str) -> set[str]:
-    """As `stems`, without the words that carry no subject."""
+    """As `stems`, without the words that have no subject."""
     return {stem(word) for word in words_of(text) if word not in _EMPTY}
 
 
 def stem(word: str) -> str:
-    """What inflections of a word share: refunds, refunded and refunding are `refund`. Not a word by itself."""
+    """The common part of a word's inflections: refunds, refunded and refunding are `refund`."""
     word = _SYNONYMS.get(word) or _IRREGULAR.get(word, word)
     for suffix in _SUFFIXES:
         if word.endswith(suffix) and len(word) - len(suffix) >= 3:

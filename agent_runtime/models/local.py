@@ -1,7 +1,7 @@
-"""The embedded model: no key, no server to install, and with the built-in weights no download.
+"""The local model: no key, no server to install, and with the built-in weights no download.
 
-A small model does not ask for tools by itself. So a question is read first: which tool it is about, and which arguments
-stand in its words. The model is asked for the rest under a grammar, which makes every call a well-formed one.
+A small model does not call tools reliably. So the question is analysed first: which tool it is about, and which
+arguments it contains. The model decodes the others under a grammar, so every call is valid.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ from agent_runtime.local_model.weights import BUILT_IN, Progress, find_weights, 
 
 __all__ = ["BUILT_IN", "LocalModel"]
 
-# A small model repeats itself without end unless that is made dear; quoting from a text it must be free to repeat.
+# A small model repeats itself unless that is penalised; when it quotes from a text, it must be free to repeat.
 _FREE = {"temperature": 0, "max_tokens": 300, "repeat_penalty": 1.1, "dry_multiplier": 0.8}
 _FAITHFUL = {"temperature": 0, "max_tokens": 150}
 _CALL_TOKENS = 400
 
-# Parameters of a model above which its own choice of a tool is better than the words of the question.
+# The number of parameters from which the model chooses tools better than the words of the question do.
 _CAPABLE = 1_000_000_000
-# Of the context, in characters, what a conversation may fill before its beginning is forgotten.
+# How much of the context a conversation may fill before its beginning is dropped.
 _CHARACTERS_PER_TOKEN = 1.5
 
 
 class LocalModel:
-    """Any GGUF model, run in this process; `find_weights` says what `name` may be.
+    """Any GGUF model, run in this process; `find_weights` documents `name`.
 
     Of `parameters`, `n_ctx` (the context of one stream), `n_parallel` (streams at once), `n_threads`, `n_batch` and
     `n_gpu_layers` set up the engine; the others (`max_tokens`, `temperature`, …) go with every request for text. Calls
-    of tools are always made at temperature 0. From `capable_from` parameters on, the model itself chooses the tool and
-    fills what the words leave open.
+    of tools are always decoded at temperature 0. From `capable_from` parameters on, the model itself chooses the tool,
+    and decodes the arguments that the question leaves open.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class LocalModel:
         stop: Sequence[str] = (),
         schema: Mapping[str, Any] | None = None,
     ) -> AsyncGenerator[ModelChunk, None]:
-        """Yield a call where the question needs a tool, else the text of an answer; then the usage."""
+        """Yield a tool call if the question needs one, else the text of an answer; then the usage."""
         server = self._open_server()
         question, results = current_turn(messages)
         usage = Usage()
@@ -107,7 +107,7 @@ class LocalModel:
                 yield call
                 yield usage
                 return
-        body = {**self._asked_of(messages, tools), **self._parameters, "stop": list(stop)}
+        body = {**self._prompt_for(messages, tools), **self._parameters, "stop": list(stop)}
         if schema:
             body |= _under(schema)
         async with aclosing(server.chat(body)) as pieces:
@@ -117,8 +117,8 @@ class LocalModel:
                 usage += piece.usage or Usage()
         yield usage
 
-    def _asked_of(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> dict[str, Any]:
-        """The prompt for an answer in text, with the settings that suit it."""
+    def _prompt_for(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> dict[str, Any]:
+        """The prompt for an answer in text, with its settings."""
         question, results = current_turn(messages)
         if question and results:
             return {**_FAITHFUL, "messages": grounded(messages, question, results)}
@@ -130,18 +130,18 @@ class LocalModel:
     async def _call(
         self, messages: Sequence[Message], question: str, tools: Sequence[ToolSpec]
     ) -> tuple[ToolCall | None, Usage]:
-        """The call that the question needs, if any, and what it took to find out."""
+        """The call that the question needs, if any, and the usage."""
         tool, earlier, usage = await self._choose(messages, question, tools)
         if tool is None:
             return None, usage
         capable = self._is_capable()
         sketch = draft(question, tool, self._today(), generous=capable and not earlier)
-        said: Mapping[str, Any] = {}
+        decoded: Mapping[str, Any] = {}
         still_open = [name for name in sketch.open if name not in earlier]
         if still_open:
-            said, spent = await self._decode(tool_arguments(tool, still_open, question), sketch.schema())
+            decoded, spent = await self._decode(tool_arguments(tool, still_open, question), sketch.schema())
             usage += spent
-        arguments = {**earlier, **sketch.arguments(said)}
+        arguments = {**earlier, **sketch.arguments(decoded)}
         return ToolCall(f"call_{uuid4().hex[:12]}", tool.name, json.dumps(arguments, ensure_ascii=False)), usage
 
     async def _choose(
@@ -161,12 +161,12 @@ class LocalModel:
                 "required": ["tool"],
                 "additionalProperties": False,
             }
-            said, usage = await self._decode(tool_choice(tools, question), schema)
-            return names.get(str(said.get("tool"))), {}, usage
+            chosen, usage = await self._decode(tool_choice(tools, question), schema)
+            return names.get(str(chosen.get("tool"))), {}, usage
         return (candidates[0] if candidates else None), {}, Usage()
 
     async def _decode(self, prompt: Prompt, schema: Mapping[str, Any]) -> tuple[Mapping[str, Any], Usage]:
-        """A JSON object that fits the schema, as the model writes it."""
+        """A JSON object that the model decodes under the schema."""
         body: dict[str, Any] = {"messages": prompt, **_under(schema)}
         text, usage = "", Usage()
         async with aclosing(self._open_server().chat(body)) as pieces:
@@ -174,10 +174,10 @@ class LocalModel:
                 text += piece.text
                 usage += piece.usage or Usage()
         try:
-            said: Any = json.loads(text)
+            decoded: Any = json.loads(text)
         except ValueError as error:
             raise ModelError("The local model could not write the arguments of a tool call.") from error
-        return cast("dict[str, Any]", said), usage
+        return cast("dict[str, Any]", decoded), usage
 
     def _is_capable(self) -> bool:
         return self._open_server().parameter_count >= self._capable_from

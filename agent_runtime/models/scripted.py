@@ -1,4 +1,4 @@
-"""A model that replays what it was given: for tests of agents, shipped because users have tests too."""
+"""A model that replays a script, for tests of agents."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Reply = str | Exception | Sequence[ModelChunk]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One question that the model was asked."""
+    """One request that the model received."""
 
     messages: tuple[Message, ...]
     tools: tuple[ToolSpec, ...]
@@ -25,7 +25,7 @@ class Asked:
 class ScriptedModel:
     """Replays `replies` in order: text, a sequence of chunks, or an error to raise.
 
-    `asked` records every question. Being asked once too often raises ModelError, so a test cannot pass by luck.
+    `asked` records every request. A request beyond the script raises ModelError.
     """
 
     label = "scripted"

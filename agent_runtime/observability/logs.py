@@ -1,7 +1,6 @@
-"""The log of a process: one line an entry, as text or as JSON, each with the run and the session that it belongs to.
+"""Logging: one line per entry, as text or JSON, with the ids of the run and session, and without secrets or contents.
 
-No line of it holds a secret, whoever wrote it; and none holds what was said. Libraries write what they send and receive
-into their debug lines, so at `debug` those do that are known not to, and no others.
+Many libraries log what they send and receive at `debug`; only those known not to are logged at that level.
 """
 
 from __future__ import annotations
@@ -10,15 +9,15 @@ import json
 import logging
 import sys
 import threading
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
-from agent_runtime.masking import Mask
-from agent_runtime.observability.run_context import current_run
+from agent_runtime.masking import LOG_MASK
 
-CHATTY = ("httpx", "httpx2", "uvicorn", "sentence_transformers", "botocore", "aiobotocore", "mcp", "a2a")
-DISCREET = (
+VERBOSE = ("httpx", "httpx2", "uvicorn", "sentence_transformers", "botocore", "aiobotocore", "mcp", "a2a")
+SAFE_AT_DEBUG = (
     "agent_runtime",
     "discovery",
     "myagent",
@@ -28,23 +27,23 @@ DISCREET = (
     "httpx2",
     "botocore.credentials",
 )
-"""Whose debug lines hold neither prompts nor answers nor secrets that nobody knows yet."""
+"""Loggers whose debug lines contain no prompts, answers or credentials."""
 
-LOG_MASK = Mask()
-"""What no line of this process may hold: a log is the process's, so its mask is too."""
+# Run id and session id of the run that the code is in.
+current_run: ContextVar[tuple[str, str] | None] = ContextVar("current_run", default=None)
 
 
 def set_up_logging(level: str, form: str) -> None:
-    """Write to standard error from `level` on, and what would end the process as well.
+    """Log to standard error from `level` on, uncaught exceptions included.
 
-    Libraries that say a line a request do so only when it is `debug`.
+    Libraries that log every request are limited to warnings unless the level is `debug`.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level="INFO" if level == "debug" else level.upper(), handlers=[handler])
-    for name in DISCREET if level == "debug" else CHATTY:
+    for name in SAFE_AT_DEBUG if level == "debug" else VERBOSE:
         logging.getLogger(name).setLevel("DEBUG" if level == "debug" else "WARNING")
-    logging.raiseExceptions = False  # a line that cannot be formatted would be shown with all that it was given
+    logging.raiseExceptions = False  # the report of a formatting error would show unmasked arguments
     logging.captureWarnings(True)
     sys.excepthook = _uncaught
     threading.excepthook = lambda args: _uncaught(args.exc_type, args.exc_value, args.exc_traceback)
@@ -54,28 +53,28 @@ def set_up_logging(level: str, form: str) -> None:
 def _uncaught(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
     if issubclass(kind, KeyboardInterrupt | SystemExit):
         return
-    logging.getLogger("myagent").critical("a defect", exc_info=(kind, error or kind(), trace))
+    logging.getLogger("myagent").critical("uncaught exception", exc_info=(kind, error or kind(), trace))
 
 
 class TextFormatter(logging.Formatter):
-    """For people."""
+    """Text for terminals."""
 
     def __init__(self) -> None:
         super().__init__("%(levelname)-7s %(name)s: %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, with the run that it belongs to behind it."""
+        """Format one line, followed by its run and session."""
         line = super().format(record)
         run = current_run.get()
-        # Masked as a whole: a secret may be put together from the arguments of a line, or stand in a traceback.
+        # The whole line is masked: a secret may be split over arguments or be in a traceback.
         return LOG_MASK(f"{line} (run {run[0]}, session {run[1]})" if run else line)
 
 
 class JsonFormatter(logging.Formatter):
-    """For machines: one object a line, times in UTC (RFC 3339)."""
+    """One JSON object per line; times are UTC (RFC 3339)."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The object of one entry."""
+        """Format one entry."""
         entry: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),

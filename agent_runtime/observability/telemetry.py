@@ -1,20 +1,20 @@
-"""What is counted and traced, every name in one place.
+"""What is measured and traced of runs, models, tools and secrets, and when.
 
-Prometheus for `/metrics`, OpenTelemetry under the GenAI semantic conventions (v1.37) where a collector is named. What
-was said is traced only when asked for: names, sizes and times always, texts never by default.
+Spans follow OpenTelemetry's GenAI semantic conventions. Names, sizes and times are always recorded, contents only where
+the operator enables it.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
+import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Container, Generator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from agent_runtime.errors import ModelError, MyAgentError, StartError
+from agent_runtime.errors import ModelError, MyAgentError
 from agent_runtime.events import (
     Event,
     Finished,
@@ -26,202 +26,202 @@ from agent_runtime.events import (
     ToolSpec,
     Usage,
 )
-from agent_runtime.models.base import Model, ModelAround
-from agent_runtime.observability.run_context import current_run
+from agent_runtime.observability.logs import current_run
 
-_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+if TYPE_CHECKING:  # the SDK is imported at the first measurement
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span
+
+    from agent_runtime.models import Model
+    from agent_runtime.observability.instruments import Instruments
+
+PROVIDERS = {"azure_openai": "azure.ai.openai"}
+"""Our names of providers for which the conventions have another one."""
 
 
 class Telemetry:
-    """The instruments of one process, shared by its agents; each agent is a label.
+    """Metrics and traces of one process, shared by its agents; the agent is an attribute of each measurement.
 
-    `captures_content` puts what was said into spans too: for a laptop, not for customers' data. `mask` takes secrets
-    out of the name of a model.
+    Args:
+        captures_content: record messages, arguments and results in spans too; not for production data.
+        mask: removes secrets from the names of models.
+        instruments: where measurements go; by default only `prometheus_text` shows them.
     """
 
-    def __init__(self, *, captures_content: bool = False, mask: Callable[[str], str] = str) -> None:
-        self._mask = mask
-        metrics: Any = importlib.import_module("prometheus_client")
-        self._metrics = metrics
-        self.registry: Any = metrics.CollectorRegistry()
-        named: dict[str, Any] = {"registry": self.registry}
-        self._runs = metrics.Counter("myagent_runs", "Runs that ended, by why.", ["agent", "stop_reason"], **named)
-        self._run_seconds = metrics.Histogram(
-            "myagent_run_duration_seconds", "How long runs took.", ["agent"], buckets=_BUCKETS, **named
-        )
-        self._active = metrics.Gauge("myagent_runs_active", "Runs under way.", ["agent"], **named)
-        self._tool_seconds = metrics.Histogram(
-            "myagent_tool_duration_seconds", "How long tools took.", ["agent", "tool", "outcome"],
-            buckets=_BUCKETS, **named,
-        )  # fmt: skip
-        self._model_seconds = metrics.Histogram(
-            "myagent_model_duration_seconds", "How long replies of the model took.", ["agent", "model", "outcome"],
-            buckets=_BUCKETS, **named,
-        )  # fmt: skip
-        self._tokens = metrics.Counter(
-            "myagent_tokens", "Tokens as the provider counted them.", ["agent", "model", "type"], **named
-        )
-        self._refreshes = metrics.Counter(
-            "myagent_secret_refreshes", "Times that secrets were fetched again.", ["agent", "outcome"], **named
-        )
-        self._captures_content = captures_content
-        self._tracer: Any = importlib.import_module("opentelemetry.trace").get_tracer("myagent")
-        meter: Any = importlib.import_module("opentelemetry.metrics").get_meter("myagent")
-        self._operation_seconds = meter.create_histogram(
-            "gen_ai.client.operation.duration", unit="s", description="How long operations of the model took."
-        )
-        self._token_usage = meter.create_histogram(
-            "gen_ai.client.token.usage", unit="{token}", description="Tokens of one operation, in and out."
-        )
+    def __init__(
+        self,
+        *,
+        captures_content: bool = False,
+        mask: Callable[[str], str] = str,
+        instruments: Instruments | None = None,
+    ) -> None:
+        self.captures_content = captures_content
+        self.mask = mask
+        self._instruments = instruments
+        self._lock = threading.Lock()
 
-    def rendered(self) -> bytes:
-        """All metrics in Prometheus' text format."""
-        return self._metrics.generate_latest(self.registry)
+    def load(self) -> Instruments:
+        """Import the SDK and create the instruments, once; a server does it in a thread before the first run."""
+        with self._lock:
+            if self._instruments is None:
+                from agent_runtime.observability.instruments import Instruments
+
+                self._instruments = Instruments()
+            return self._instruments
+
+    def prometheus_text(self) -> bytes:
+        """All metrics in the Prometheus text format."""
+        return self.load().prometheus_text()
 
     def model(self, agent: str, model: Model) -> Model:
-        """A model whose replies are timed, counted and traced; it is still its owner's to open and close."""
+        """Wrap a model so that its replies are measured and traced; the caller still opens and closes it."""
         return _ObservedModel(self, agent, model)
 
-    async def observed(self, agent: str, message: str, events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
-        """Pass a run's events on, and count and trace what they say."""
-        started = time.monotonic()
-        run = _RunSpans(self._tracer, agent, message if self._captures_content else None)
-        self._active.labels(agent).inc()
-        stop_reason = "cancelled"  # unless it ends otherwise
+    @contextmanager
+    def run(self, agent: str, message: str, tools: Container[str]) -> Generator[Callable[[Event], None]]:
+        """Measure and trace one run: call the yielded function with each of its events in order.
+
+        `tools` are the names of the agent's tools: a name that the model made up is counted as `unknown`.
+        """
+        instruments, started = self.load(), time.monotonic()
+        run = _Run(instruments, agent, message if self.captures_content else None, tools)
+        instruments.active[agent] += 1
         try:
-            async with aclosing(events):
-                async for event in events:
-                    match event:
-                        case RunStarted(run_id, session_id):
-                            current_run.set((run_id, session_id))
-                            run.begin(run_id, session_id)
-                        case ToolCalled():
-                            run.tool_called(event)
-                        case ToolResult(_, name, _, is_error, duration_ms):
-                            outcome = "error" if is_error else "ok"
-                            self._tool_seconds.labels(agent, name, outcome).observe(duration_ms / 1000)
-                            run.tool_returned(event)
-                        case Finished():
-                            stop_reason = event.stop_reason
-                            run.finished(event)
-                        case _:
-                            pass
-                    yield event
+            yield run.observe
         except MyAgentError as error:
-            stop_reason = "model_error" if isinstance(error, ModelError) else "error"
-            run.failed(error)
+            run.failed("model_error" if isinstance(error, ModelError) else "error", error)
+            raise
+        except Exception as error:
+            run.failed("error", error)
             raise
         finally:
             run.end()
-            self._active.labels(agent).dec()
-            self._runs.labels(agent, stop_reason).inc()
-            self._run_seconds.labels(agent).observe(time.monotonic() - started)
+            instruments.active[agent] -= 1
+            instruments.runs.add(1, {"agent": agent, "stop_reason": run.stop_reason})
+            instruments.run_seconds.record(time.monotonic() - started, {"agent": agent})
 
-    def model_replied(self, agent: str, model: str, outcome: str, seconds: float, usage: Usage) -> None:
-        """One reply of a model, whole or broken off."""
-        model = self._mask(model)
-        self._model_seconds.labels(agent, model, outcome).observe(seconds)
-        attributes = _of_model(model)
-        failed = {"error.type": outcome} if outcome not in {"ok", "cancelled"} else {}
-        self._operation_seconds.record(seconds, {**attributes, **failed})
-        for kind, tokens in (("input", usage.input_tokens), ("output", usage.output_tokens)):
-            self._tokens.labels(agent, model, kind).inc(tokens)
-            if tokens:
-                self._token_usage.record(tokens, {**attributes, "gen_ai.token.type": kind})
-
-    def secrets_fetched_again(self, agent: str, outcome: str) -> None:
-        """Because one was refused, or by the clock; `outcome` says what came of it."""
-        self._refreshes.labels(agent, outcome).inc()
-
-    def model_span(self, model: str) -> Any:
-        """A span around one reply, below the run's."""
-        model = self._mask(model)
-        name = model.partition("/")[2] or model
-        return self._tracer.start_span(f"chat {name}", context=_run_context.get(), attributes=_of_model(model))
+    def secrets_refreshed(self, agent: str, outcome: str) -> None:
+        """Count a refresh of an agent's secrets: `renewed`, `unchanged` or `failed`."""
+        self.load().secret_refreshes.add(1, {"agent": agent, "outcome": outcome})
 
 
-def _of_model(label: str) -> dict[str, str]:
-    """The attributes that every span and figure of a model carries."""
-    provider, _, name = label.partition("/")
-    return {
-        "gen_ai.operation.name": "chat",
-        "gen_ai.provider.name": provider,
-        "gen_ai.request.model": name or label,
-    }
+# The parent of the spans of a run's model. The engine calls the model without knowing of spans.
+_run_context: ContextVar[Context | None] = ContextVar("run_context", default=None)
 
 
-# The run's span as the parent of its model's spans: they are made in another room.
-_run_context: ContextVar[Any] = ContextVar("run_context", default=None)
+class _Run:
+    """The span of a run and those of its tools. Parents are explicit: a generator has no context of its own."""
 
-
-class _RunSpans:
-    """The span of a run and those of its tools. Explicit parents: a generator has no context of its own."""
-
-    def __init__(self, tracer: Any, agent: str, message: str | None) -> None:
-        self._tracer = tracer
+    def __init__(self, instruments: Instruments, agent: str, message: str | None, tools: Container[str]) -> None:
+        self.stop_reason = "cancelled"  # unless it ends otherwise
+        self._instruments = instruments
+        self._agent = agent
         self._message = message
-        self._context: Any = None
-        self._span: Any = tracer.start_span(
+        self._tools = tools
+        self._context: Context | None = None
+        self._span: Span = instruments.tracer.start_span(
             f"invoke_agent {agent}", attributes={"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": agent}
         )
-        self._tools: dict[str, Any] = {}
+        self._tool_spans: dict[str, Span] = {}
 
-    def begin(self, run_id: str, session_id: str) -> None:
-        self._span.set_attributes({"gen_ai.conversation.id": session_id, "myagent.run.id": run_id})
-        if self._message is not None:
-            said = [{"role": "user", "parts": [{"type": "text", "content": self._message}]}]
-            self._span.set_attribute("gen_ai.input.messages", json.dumps(said))
-        self._context = importlib.import_module("opentelemetry.trace").set_span_in_context(self._span)
-        _run_context.set(self._context)
+    def observe(self, event: Event) -> None:
+        match event:
+            case RunStarted():
+                self._started(event)
+            case ToolCalled():
+                self._tool_called(event)
+            case ToolResult():
+                self._tool_returned(event)
+            case Finished():
+                self._finished(event)
+            case _:
+                pass
 
-    def tool_called(self, call: ToolCalled) -> None:
-        attributes = {
-            "gen_ai.operation.name": "execute_tool",
-            "gen_ai.tool.name": call.name,
-            "gen_ai.tool.call.id": call.call_id,
-        }
-        if self._message is not None:
-            attributes["gen_ai.tool.call.arguments"] = json.dumps(dict(call.arguments))
-        self._tools[call.call_id] = self._tracer.start_span(
-            f"execute_tool {call.name}", context=self._context, attributes=attributes
-        )
-
-    def tool_returned(self, result: ToolResult) -> None:
-        span = self._tools.pop(result.call_id, None)
-        if span is None:
-            return
-        if result.is_error:
-            span.set_attribute("error.type", "tool_error")
-        if self._message is not None:
-            span.set_attribute("gen_ai.tool.call.result", result.content)
-        span.end()
-
-    def finished(self, event: Finished) -> None:
-        self._span.set_attributes(
-            {
-                "gen_ai.usage.input_tokens": event.usage.input_tokens,
-                "gen_ai.usage.output_tokens": event.usage.output_tokens,
-                "gen_ai.response.finish_reasons": [event.stop_reason],
-            }
-        )
-        if self._message is not None:
-            said = [{"role": "assistant", "parts": [{"type": "text", "content": event.answer}]}]
-            self._span.set_attribute("gen_ai.output.messages", json.dumps(said))
-
-    def failed(self, error: MyAgentError) -> None:
+    def failed(self, stop_reason: str, error: Exception) -> None:
+        self.stop_reason = stop_reason
         self._span.set_attribute("error.type", getattr(error, "fault", type(error).__name__))
 
     def end(self) -> None:
-        for span in self._tools.values():
+        for span in self._tool_spans.values():
             span.end()
         self._span.end()
 
+    def _started(self, event: RunStarted) -> None:
+        from opentelemetry.trace import set_span_in_context
 
-class _ObservedModel(ModelAround):
+        current_run.set((event.run_id, event.session_id))
+        self._span.set_attributes({"gen_ai.conversation.id": event.session_id, "myagent.run.id": event.run_id})
+        if self._message:
+            self._span.set_attribute("gen_ai.input.messages", _message_json("user", self._message))
+        self._context = set_span_in_context(self._span)
+        _run_context.set(self._context)
+
+    def _tool_called(self, event: ToolCalled) -> None:
+        attributes = {
+            "gen_ai.operation.name": "execute_tool",
+            "gen_ai.tool.name": event.name,
+            "gen_ai.tool.call.id": event.call_id,
+        }
+        if self._message is not None:
+            attributes["gen_ai.tool.call.arguments"] = json.dumps(dict(event.arguments))
+        self._tool_spans[event.call_id] = self._instruments.tracer.start_span(
+            f"execute_tool {event.name}", context=self._context, attributes=attributes
+        )
+
+    def _tool_returned(self, event: ToolResult) -> None:
+        tool = event.name if event.name in self._tools else "unknown"
+        outcome = "error" if event.is_error else "ok"
+        attributes = {"agent": self._agent, "tool": tool, "outcome": outcome}
+        self._instruments.tool_seconds.record(event.duration_ms / 1000, attributes)
+        if span := self._tool_spans.pop(event.call_id, None):
+            if event.is_error:
+                span.set_attribute("error.type", "tool_error")
+            if self._message is not None:
+                span.set_attribute("gen_ai.tool.call.result", event.content)
+            span.end()
+
+    def _finished(self, event: Finished) -> None:
+        self.stop_reason = event.stop_reason
+        self._span.set_attributes({**_usage(event.usage), "gen_ai.response.finish_reasons": [event.stop_reason]})
+        if self._message is not None:
+            self._span.set_attribute("gen_ai.output.messages", _message_json("assistant", event.answer))
+
+
+def _message_json(role: str, text: str) -> str:
+    return json.dumps([{"role": role, "parts": [{"type": "text", "content": text}]}])
+
+
+def _usage(usage: Usage) -> dict[str, int]:
+    return {"gen_ai.usage.input_tokens": usage.input_tokens, "gen_ai.usage.output_tokens": usage.output_tokens}
+
+
+class _ObservedModel:
+    """A model whose replies are measured and traced, each once."""
+
     def __init__(self, telemetry: Telemetry, agent: str, model: Model) -> None:
-        super().__init__(model)
+        self._model = model
         self._telemetry = telemetry
-        self._agent = agent
+        provider, _, name = telemetry.mask(model.label).partition("/")
+        self._name = name or provider
+        self._attributes = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": PROVIDERS.get(provider, provider),
+            "gen_ai.request.model": self._name,
+            "gen_ai.agent.name": agent,
+        }
+        self._input = {**self._attributes, "gen_ai.token.type": "input"}
+        self._output = {**self._attributes, "gen_ai.token.type": "output"}
+
+    @property
+    def label(self) -> str:
+        return self._model.label
+
+    async def __aenter__(self) -> Model:
+        await self._model.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._model.__aexit__(*exc_info)
 
     async def stream(
         self,
@@ -231,62 +231,51 @@ class _ObservedModel(ModelAround):
         stop: Sequence[str] = (),
         schema: Mapping[str, Any] | None = None,
     ) -> AsyncGenerator[ModelChunk, None]:
-        started, usage, outcome = time.monotonic(), Usage(), "cancelled"
-        span = self._telemetry.model_span(self.label)
-        wish: dict[str, Any] = {"schema": schema} if schema else {}  # a model that knows no schemas need not take any
+        instruments, started = self._telemetry.load(), time.monotonic()
+        usage, error_type = Usage(), "cancelled"
+        span = instruments.tracer.start_span(
+            f"chat {self._name}", context=_run_context.get(), attributes=self._attributes
+        )
+        options: dict[str, Any] = {"schema": schema} if schema else {}  # a model without schemas need not accept one
         try:
-            async with aclosing(self._model.stream(messages, tools, stop=stop, **wish)) as chunks:
+            async with aclosing(self._model.stream(messages, tools, stop=stop, **options)) as chunks:
                 async for chunk in chunks:
                     if isinstance(chunk, Usage):
                         usage = chunk
                     yield chunk
-            outcome = "ok"
-        except ModelError as error:
-            outcome = error.fault
-            span.set_attribute("error.type", error.fault)
+            error_type = ""
+        except Exception as error:
+            error_type = error.fault if isinstance(error, ModelError) else type(error).__name__
+            span.set_attribute("error.type", error_type)
             raise
         finally:
-            span.set_attributes(
-                {"gen_ai.usage.input_tokens": usage.input_tokens, "gen_ai.usage.output_tokens": usage.output_tokens}
-            )
+            span.set_attributes(_usage(usage))
             span.end()
-            self._telemetry.model_replied(self._agent, self.label, outcome, time.monotonic() - started, usage)
+            ended = {**self._attributes, "error.type": error_type} if error_type else self._attributes
+            instruments.model_seconds.record(time.monotonic() - started, ended)
+            for tokens, attributes in ((usage.input_tokens, self._input), (usage.output_tokens, self._output)):
+                if tokens:
+                    instruments.tokens.record(tokens, attributes)
 
 
 @contextmanager
-def traced(environment: Mapping[str, str], mask: Callable[[str], str] = str) -> Generator[Telemetry]:
-    """The instruments of a process, and while the block runs a way for its spans and metrics to a collector.
+def process_telemetry(environment: Mapping[str, str], mask: Callable[[str], str] = str) -> Generator[Telemetry]:
+    """The telemetry of a process, exported to a collector while the block runs where the environment names one.
 
-    `OTEL_EXPORTER_OTLP_ENDPOINT` names the collector; what was said is traced only where
-    `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` is true. `mask` takes secrets out of all that is traced.
+    `OTEL_EXPORTER_OTLP_ENDPOINT` names the collector; contents are recorded only if
+    `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` is true. `mask` removes secrets from what is exported.
 
     Raises:
         StartError: a collector is named and the `otel` extra is not installed.
     """
     captures = environment.get("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "").lower() == "true"
-    providers = _providers(mask) if environment.get("OTEL_EXPORTER_OTLP_ENDPOINT") else []
+    instruments: Instruments | None = None
+    if environment.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+        from agent_runtime.observability.instruments import Instruments
+
+        instruments = Instruments.to_collector(mask)
     try:
-        yield Telemetry(captures_content=captures, mask=mask)
+        yield Telemetry(captures_content=captures, mask=mask, instruments=instruments)
     finally:
-        for provider in providers:
-            provider.shutdown()  # sends what is left, within its own time-out
-
-
-def _providers(mask: Callable[[str], str]) -> list[Any]:
-    """Of spans and of metrics; OTEL_SERVICE_NAME and its kind are read by the SDK itself."""
-    try:
-        tracing: Any = importlib.import_module("opentelemetry.sdk.trace")
-        batches: Any = importlib.import_module("opentelemetry.sdk.trace.export")
-        metering: Any = importlib.import_module("opentelemetry.sdk.metrics")
-        readers: Any = importlib.import_module("opentelemetry.sdk.metrics.export")
-        spans: Any = importlib.import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
-        metrics: Any = importlib.import_module("opentelemetry.exporter.otlp.proto.http.metric_exporter")
-        masking: Any = importlib.import_module("agent_runtime.observability.masked_spans")
-    except ModuleNotFoundError as error:
-        raise StartError("OTEL_EXPORTER_OTLP_ENDPOINT needs an extra: pip install 'myagent[otel]'") from error
-    tracers = tracing.TracerProvider()
-    tracers.add_span_processor(batches.BatchSpanProcessor(masking.MaskedSpans(spans.OTLPSpanExporter(), mask)))
-    importlib.import_module("opentelemetry.trace").set_tracer_provider(tracers)
-    meters = metering.MeterProvider([readers.PeriodicExportingMetricReader(metrics.OTLPMetricExporter())])
-    importlib.import_module("opentelemetry.metrics").set_meter_provider(meters)
-    return [tracers, meters]
+        if instruments:
+            instruments.shutdown()

@@ -11,9 +11,9 @@ import aioboto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, NoCredentialsError, NoRegionError
 
-from agent_runtime.config.placeholders import Fetched, SecretNotAvailable
+from agent_runtime.config import Fetched, SecretNotAvailable
 
-BATCH = 20  # the most that the service gives at once
+BATCH = 20  # the maximum of BatchGetSecretValue
 
 _NOT_ACCEPTED = "AWS does not accept the credentials that the SDK's chain found"
 _REASONS = {
@@ -21,8 +21,8 @@ _REASONS = {
     "AccessDeniedException": "access denied",
     "AccessDenied": "access denied",
     "InvalidRequestException": "marked as deleted",
-    "DecryptionFailure": "its KMS key refused to decrypt it",
-    "ThrottlingException": "AWS is asked too often",
+    "DecryptionFailure": "its KMS key could not decrypt it",
+    "ThrottlingException": "AWS throttled the requests",
     "UnrecognizedClientException": _NOT_ACCEPTED,
     "InvalidClientTokenId": _NOT_ACCEPTED,
     "InvalidSignatureException": _NOT_ACCEPTED,
@@ -33,9 +33,9 @@ _REASONS = {
 
 
 class AwsSecretsManager:
-    """Reads current values. `region` None leaves the choice to the SDK, which itself honours `AWS_ENDPOINT_URL`.
+    """Reads current values. Without a `region` the SDK chooses one; the SDK also reads `AWS_ENDPOINT_URL`.
 
-    Opening it raises SecretNotAvailable where the SDK's settings are of no use.
+    Opening it raises SecretNotAvailable if the SDK's settings are invalid.
     """
 
     def __init__(self, region: str | None = None) -> None:
@@ -44,12 +44,12 @@ class AwsSecretsManager:
         self._client: Any = None
 
     async def __aenter__(self) -> AwsSecretsManager:
-        # Two attempts end within the resolver's own time limit, so that each secret gets a reason of its own.
+        # Two attempts fit into the resolver's time limit, so that each secret gets its own reason.
         config = Config(connect_timeout=2, read_timeout=4, retries={"max_attempts": 2, "mode": "standard"})
         try:
             session: Any = aioboto3.Session(region_name=self._region)
             self._client = await self._stack.enter_async_context(session.client("secretsmanager", config=config))
-        except (BotoCoreError, ValueError) as error:  # botocore says ValueError of an endpoint that is no URL
+        except (BotoCoreError, ValueError) as error:  # botocore raises ValueError if the endpoint is not a URL
             raise _reason(error) from None
         return self
 
@@ -59,23 +59,23 @@ class AwsSecretsManager:
     async def fetch(self, paths: Sequence[str]) -> Fetched:
         if len(paths) == 1:
             return {paths[0]: await self._one(paths[0])}
-        batches = [paths[first : first + BATCH] for first in range(0, len(paths), BATCH)]
-        answers = await asyncio.gather(*(self._batch(batch) for batch in batches))
-        return {path: text for answer in answers for path, text in answer.items()}
+        batches = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
+        responses = await asyncio.gather(*(self._batch(batch) for batch in batches))
+        return {path: text for response in responses for path, text in response.items()}
 
     async def _batch(self, paths: Sequence[str]) -> Fetched:
-        """Many at once; those that the answer leaves out, and all where batches are denied, one by one."""
+        """Fetch a batch; secrets missing in the response, or all if batches are denied, are fetched one by one."""
         found: dict[str, str | SecretNotAvailable] = {}
         try:
-            answer: Any = await self._client.batch_get_secret_value(SecretIdList=list(paths))
+            response: Any = await self._client.batch_get_secret_value(SecretIdList=list(paths))
         except ClientError:
-            answer = {}  # often a policy that allows each secret, but no batches
+            response = {}  # often a policy that allows each secret, but not batches
         except (BotoCoreError, ValueError) as error:
             return dict.fromkeys(paths, _reason(error))
-        for secret in answer.get("SecretValues", ()):
+        for secret in response.get("SecretValues", ()):
             found |= {name: _text(secret) for name in (secret["Name"], secret["ARN"])}
-        for failure in answer.get("Errors", ()):
-            found[failure["SecretId"]] = _said(failure["ErrorCode"])
+        for failure in response.get("Errors", ()):
+            found[failure["SecretId"]] = _from_code(failure["ErrorCode"])
         missing = [path for path in paths if path not in found]
         return found | dict(zip(missing, await asyncio.gather(*map(self._one, missing)), strict=True))
 
@@ -98,20 +98,20 @@ def _text(secret: Any) -> str | SecretNotAvailable:
 def _reason(error: Exception) -> SecretNotAvailable:
     match error:
         case ClientError():
-            failed = cast("Any", error)
-            code: str = failed.response.get("Error", {}).get("Code", "an error without a code")
-            if not failed.operation_name.endswith("GetSecretValue"):  # the way to the credentials, such as AssumeRole
-                return SecretNotAvailable(f"no AWS credentials: {failed.operation_name} was answered {code}")
-            return _said(code)
+            failure = cast("Any", error)
+            code: str = failure.response.get("Error", {}).get("Code", "an error without a code")
+            if not failure.operation_name.endswith("GetSecretValue"):  # a step to the credentials, such as AssumeRole
+                return SecretNotAvailable(f"no AWS credentials: {failure.operation_name} failed with {code}")
+            return _from_code(code)
         case NoRegionError():
             return SecretNotAvailable("no AWS region is set; set AWS_REGION")
         case NoCredentialsError():
-            return SecretNotAvailable("no AWS credentials were found by the SDK's chain")
+            return SecretNotAvailable("the SDK's credential chain found no AWS credentials")
         case EndpointConnectionError():
             return SecretNotAvailable(f"AWS Secrets Manager cannot be reached: {error}")
         case _:
             return SecretNotAvailable(f"AWS Secrets Manager: {error}")
 
 
-def _said(code: str) -> SecretNotAvailable:
-    return SecretNotAvailable(_REASONS.get(code, f"AWS answered {code}"))
+def _from_code(code: str) -> SecretNotAvailable:
+    return SecretNotAvailable(_REASONS.get(code, f"AWS returned {code}"))

@@ -1,4 +1,4 @@
-"""The door to the faces of an agent: `create_app`."""
+"""`create_app`: the ASGI application that serves an agent."""
 
 from __future__ import annotations
 
@@ -12,45 +12,46 @@ from starlette.middleware.cors import CORSMiddleware
 from agent_runtime.agent import Agent
 from agent_runtime.masking import masked
 from agent_runtime.server import page
-from agent_runtime.server.api import approvals, chat, health
-from agent_runtime.server.api import openai as openai_api
-from agent_runtime.server.auth.authenticator import Door
-from agent_runtime.server.dependencies import BodyLimit, add_error_handlers
-from agent_runtime.server.lazy_mount import Allowances, late_faces
+from agent_runtime.server.api import approvals, chat, health, openai
+from agent_runtime.server.auth.authenticator import Authenticator
+from agent_runtime.server.lazy_mount import BudgetMiddleware, lazy_mounts
 from agent_runtime.server.openapi import describe
-from agent_runtime.server.registration import announced
+from agent_runtime.server.problems import BodyLimit, add_error_handlers
+from agent_runtime.server.registration import registered_with_discovery
 from agent_runtime.server.runs import Runs
-
-__all__ = ["create_app"]
 
 
 def create_app(agent: Agent, *, port: int | None = None, path: str = "", runs: Runs | None = None) -> FastAPI:
-    """The application that serves an open agent.
+    """Create the application that serves an open agent.
 
-    While it is served the agent is announced to discovery, at `port` where the file's own is not the one it is bound
-    to, below `path` where it shares the port with others. The agent is not closed with the application: who opened it
-    closes it. So it is with `runs` that are given, for those that must outlive the application; else it has its own.
+    While it is served, the agent is registered with discovery.
+
+    Args:
+        agent: an open agent; the caller closes it.
+        port: the bound port, if it is not the one in the agent file.
+        path: the path prefix of the agent if it shares the port with others.
+        runs: runs that outlive the application; the caller closes them. By default the application has its own.
     """
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[dict[str, Any]]:
         async with AsyncExitStack() as stack:
-            # Opened first and closed last: while the registry hears the goodbye, answers may still be finished.
-            started = runs or await stack.enter_async_context(Runs())
-            await stack.enter_async_context(door)
-            for face in late:
-                stack.push_async_callback(face.aclose)
+            # Opened first and closed last: responses may still be completed while the agent deregisters.
+            own_runs = runs or await stack.enter_async_context(Runs())
+            await stack.enter_async_context(authenticator)
+            for mount in mounts:
+                stack.push_async_callback(mount.aclose)
             registration = await stack.enter_async_context(
-                announced(agent, port or agent.config.server.port, path, protocols)
+                registered_with_discovery(agent, port or agent.config.server.port, path, protocols)
             )
-            yield {"agent": agent, "registration": registration, "runs": started, "door": door}
+            yield {"agent": agent, "registration": registration, "runs": own_runs, "authenticator": authenticator}
 
     config = agent.config
-    door = Door(config.server, agent.folder, lambda: agent.api_keys)
-    late = late_faces(agent, path)
-    protocols = ["chat", *(face.protocol for face in late)]
-    about = masked(config.description, agent.secrets)
-    app = FastAPI(title=config.name, version=config.version, description=about, lifespan=lifespan)
+    authenticator = Authenticator(config.server, agent.folder, lambda: agent.api_keys)
+    mounts = lazy_mounts(agent, path)
+    protocols = ["chat", *(mount.protocol for mount in mounts)]
+    description = masked(config.description, agent.secrets)
+    app = FastAPI(title=config.name, version=config.version, description=description, lifespan=lifespan)
     if config.server.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -59,15 +60,12 @@ def create_app(agent: Agent, *, port: int | None = None, path: str = "", runs: R
             allow_headers=["authorization", "content-type", "last-event-id"],
         )
     app.add_middleware(BodyLimit, limit_bytes=config.server.limits.max_body_bytes)
-    app.add_middleware(Allowances)
+    app.add_middleware(BudgetMiddleware)
     add_error_handlers(app)
-    app.include_router(chat.router)
-    app.include_router(approvals.router)
-    app.include_router(openai_api.router)
-    app.include_router(health.router)
-    app.include_router(page.router)
-    for face in late:
-        app.router.routes.extend(face.routes)
+    for router in (chat.router, approvals.router, openai.router, health.router, page.router):
+        app.include_router(router)
+    for mount in mounts:
+        app.router.routes.extend(mount.routes)
     plain = app.openapi
     app.openapi = lambda: describe(plain(), config)
     return app

@@ -1,6 +1,6 @@
-"""The agents of one process: opened, served under one port, swapped when their file is edited, closed in the end.
+"""The agents of one process: opens them, routes requests to them, replaces them when their file is edited.
 
-A single agent answers at the root; of several each answers under `/NAME/`, and the root says who is there.
+A single agent is served at the root. Several are served below `/NAME/`, and the root lists them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 from agent_runtime.agent import Agent
 from agent_runtime.agent_file import AgentFile, load
 from agent_runtime.errors import MyAgentError, StartError
-from agent_runtime.observability.telemetry import Telemetry
+from agent_runtime.observability import Telemetry
 from agent_runtime.server.app import create_app
 from agent_runtime.server.runs import Runs
 
@@ -33,7 +33,7 @@ Signature = tuple[tuple[str, int, int], ...]
 
 @dataclass(slots=True)
 class _Served:
-    """One agent with its application; `busy` counts the requests under way."""
+    """One agent with its application; `busy` counts the requests in progress."""
 
     agent: Agent
     app: Any
@@ -44,10 +44,14 @@ class _Served:
     idle: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class Fleet:
-    """An ASGI application over agents. Opened with `async with`; `add` each file, then serve it.
+class AgentHost:
+    """An ASGI application over agents: open it, `add` each file, then serve it.
 
-    `port` is the one it is bound to. With `shared` each agent has the path of its name.
+    Args:
+        port: the bound port.
+        shared: serve each agent below the path of its name.
+        overrides: sections that win over the files.
+        telemetry: the instruments of the process.
     """
 
     def __init__(self, *, port: int, shared: bool, overrides: Overrides, telemetry: Telemetry | None = None) -> None:
@@ -55,17 +59,17 @@ class Fleet:
         self._shared = shared
         self._overrides = overrides
         self._telemetry = telemetry
-        self._runs = Runs()  # of all agents: a run goes on, and can be followed, when its agent is swapped
+        self._runs = Runs()  # of all agents: a run outlives the replacement of its agent
         self._agents: dict[str, _Served] = {}
         self._paths: dict[Path, str] = {}
         self._retiring: set[asyncio.Task[None]] = set()
 
     @property
     def agents(self) -> list[Agent]:
-        """The agents that answer now, by name."""
+        """The current agents, sorted by name."""
         return [self._agents[name].agent for name in sorted(self._agents)]
 
-    async def __aenter__(self) -> Fleet:
+    async def __aenter__(self) -> AgentHost:
         await self._runs.__aenter__()
         return self
 
@@ -78,29 +82,29 @@ class Fleet:
         self._agents.clear()
 
     async def add(self, file: AgentFile) -> Agent:
-        """Open the agent of a file and answer for it; one of the same file that answered before is retired.
+        """Open the agent of a file and serve it; the previous agent of the same file is retired.
 
         Raises:
-            StartError: a part of it cannot be opened, or another file has an agent of that name.
+            StartError: a component cannot be opened, or an agent of another file has the same name.
         """
         signature = await asyncio.to_thread(_signature, file.path)
         name = file.config.name
-        holder = next((path for path, held in self._paths.items() if held == name and path != file.path), None)
-        if holder is not None:
-            raise StartError(f"{file.path}: an agent called {name} runs already, from {holder}")
-        served = await self._opened(file, signature)
-        before = self._agents.pop(self._paths.get(file.path, name), None)
+        duplicate = next((path for path, known in self._paths.items() if known == name and path != file.path), None)
+        if duplicate is not None:
+            raise StartError(f"{file.path}: there is already an agent named {name}, from {duplicate}")
+        served = await self._open(file, signature)
+        previous = self._agents.pop(self._paths.get(file.path, name), None)
         self._agents[name], self._paths[file.path] = served, name
-        if before is not None:
-            task = asyncio.create_task(self._retire(before), name=f"retire-{name}")
+        if previous is not None:
+            task = asyncio.create_task(self._retire(previous), name=f"retire-{name}")
             self._retiring.add(task)
             task.add_done_callback(self._retiring.discard)
         return served.agent
 
     async def watch(self) -> None:
-        """Swap each agent whose file, or a Python file beside it, was edited; for ever.
+        """Replace each agent whose file, or a Python file beside it, is edited; runs until cancelled.
 
-        Runs under way finish on the old agent. An edit that cannot be used is logged, and the old one goes on.
+        Runs in progress finish on the old agent. An invalid edit is logged, and the old agent stays.
         """
         failed: dict[Path, Signature] = {}
         while True:
@@ -114,19 +118,19 @@ class Fleet:
                     _log.info("%s: reloaded", name)
                 except MyAgentError as error:
                     failed[path] = signature
-                    _log.error("%s: the edit cannot be used, the agent before it goes on:\n%s", name, error)
-                except Exception:  # a background loop: an edit may break anything, and the next one mend it
+                    _log.error("%s: the edited file is invalid, the previous agent stays:\n%s", name, error)
+                except Exception:  # a background loop: the next edit may succeed
                     failed[path] = signature
-                    _log.exception("%s: the edit cannot be used, the agent before it goes on", name)
+                    _log.exception("%s: reloading failed, the previous agent stays", name)
 
     async def _retire(self, served: _Served) -> None:
         try:
             await served.idle.wait()
-            await self._runs.settled(served.agent)
+            await self._runs.wait_until_idle(served.agent)
         finally:
             await served.stack.aclose()
 
-    async def _opened(self, file: AgentFile, signature: Signature) -> _Served:
+    async def _open(self, file: AgentFile, signature: Signature) -> _Served:
         async with AsyncExitStack() as stack:
             agent = await stack.enter_async_context(Agent(file, telemetry=self._telemetry))
             path = f"/{file.config.name}" if self._shared else ""
@@ -139,11 +143,11 @@ class Fleet:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request to its agent."""
         if scope["type"] == "lifespan":
-            await _answer_lifespan(receive, send)
+            await _complete_lifespan(receive, send)
             return
         served, scope = self._routed(scope)
         if served is None:
-            await self._answer(scope, send)
+            await self._respond(scope, send)
             return
         served.busy += 1
         served.idle.clear()
@@ -161,8 +165,8 @@ class Fleet:
         served = self._agents.get(name)
         return served, {**scope, "root_path": f"{scope.get('root_path', '')}/{name}"} if served else scope
 
-    async def _answer(self, scope: Scope, send: Send) -> None:
-        """What the process says for itself where several agents share it."""
+    async def _respond(self, scope: Scope, send: Send) -> None:
+        """The routes of the process itself if several agents share it."""
         path = scope["path"]
         if path in {"/livez", "/readyz"}:
             status, body = 200, {"status": "ok"}
@@ -170,14 +174,14 @@ class Fleet:
             status, body = 200, {"agents": [{"name": a.config.name, "path": f"/{a.config.name}/"} for a in self.agents]}
         else:
             known = ", ".join(sorted(self._agents)) or "none"
-            status, body = 404, _problem(f"there is no agent at {path[:128]}; there are: {known}")
+            status, body = 404, _problem(f"there is no agent at {path[:128]}; available agents: {known}")
         kind = b"application/json" if status == 200 else b"application/problem+json"
         await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", kind)]})
         await send({"type": "http.response.body", "body": json.dumps(body).encode()})
 
 
 def agent_files(folder: Path) -> list[Path]:
-    """The agent files in a folder, and the agent.yaml of each of its folders."""
+    """The agent files of a folder, and the agent.yaml of each of its subfolders."""
     found = [*folder.glob("*.yaml"), *folder.glob("*.yml"), *folder.glob("*/agent.yaml")]
     return sorted(found)
 
@@ -186,8 +190,8 @@ def _problem(detail: str) -> dict[str, Any]:
     return {"type": "about:blank", "title": "Not found", "status": 404, "code": "not_found", "detail": detail}
 
 
-async def _answer_lifespan(receive: Receive, send: Send) -> None:
-    """The server's own start and end: the agents were opened before it and are closed behind it."""
+async def _complete_lifespan(receive: Receive, send: Send) -> None:
+    """The lifespan of the server: the agents are opened before it and closed after it."""
     message: Message = await receive()
     assert message["type"] == "lifespan.startup"
     await send({"type": "lifespan.startup.complete"})
@@ -196,7 +200,7 @@ async def _answer_lifespan(receive: Receive, send: Send) -> None:
 
 
 def _signature(path: Path) -> Signature:
-    """What tells an edit: time and size of the agent file and of the Python files beside it."""
+    """Identifies a version: time and size of the agent file and of the Python files beside it."""
     found: Sequence[Path] = [path, *sorted(path.parent.glob("*.py"))]
     stats = [(str(file), file.stat()) for file in found if file.exists()]
     return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)

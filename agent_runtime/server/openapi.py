@@ -1,4 +1,4 @@
-"""What /openapi.json says: the routes as FastAPI describes them, with who may call and how errors look."""
+"""Completes the OpenAPI document that FastAPI generates: authentication, errors, event streams."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from agent_runtime.config.agent import AgentConfig
+from agent_runtime.config import AgentConfig
 from agent_runtime.server.api.openai_errors import PATHS
 
 SCHEME = "bearer"
 _EVENTS: dict[str, Any] = {"text/event-stream": {}}
-_STREAMING = {  # these answer with JSON, or with events where the request asks for them
+_STREAMING = {  # these return JSON, or events if the request asks for a stream
     ("/approvals/{approval_id}", "post"),
     ("/v1/chat/completions", "post"),
     ("/v1/responses", "post"),
@@ -27,19 +27,19 @@ class Problem(BaseModel):
     title: str
     status: int
     code: str
-    """What a program goes by; it does not change."""
+    """For programs; stable."""
     detail: str
-    """What a person reads."""
+    """For people."""
     hint: str | None = None
     """What to do about it."""
     request_id: str
-    """Stands in the agent's log too."""
+    """Also written to the agent's log."""
     stop_reason: str | None = None
-    """`model_error` where the model is the reason."""
+    """`model_error` if the model caused the error."""
 
 
 class OpenAIError(BaseModel):
-    """An error as OpenAI's clients read it."""
+    """An error in OpenAI's format."""
 
     message: str
     type: str
@@ -48,13 +48,13 @@ class OpenAIError(BaseModel):
 
 
 class OpenAIErrorBody(BaseModel):
-    """The body of an error of the OpenAI face."""
+    """The body of an error of the OpenAI-compatible endpoints."""
 
     error: OpenAIError
 
 
 def describe(schema: dict[str, Any], config: AgentConfig) -> dict[str, Any]:
-    """Complete FastAPI's own description; doing it twice changes nothing."""
+    """Complete the document; idempotent."""
     shapes = schema["components"]["schemas"]
     for model in (Problem, OpenAIErrorBody):
         shape = model.model_json_schema(ref_template="#/components/schemas/{model}")
@@ -73,13 +73,13 @@ def describe(schema: dict[str, Any], config: AgentConfig) -> dict[str, Any]:
 
 def _complete(path: str, method: str, operation: dict[str, Any], *, asks: bool) -> None:
     responses = operation["responses"]
-    responses.pop("422", None)  # FastAPI's own guess
+    responses.pop("422", None)  # FastAPI's default, which this application does not use
     kind, shape = (
         ("application/json", OpenAIErrorBody) if path.startswith(PATHS) else ("application/problem+json", Problem)
     )
     content = {kind: {"schema": {"$ref": f"#/components/schemas/{shape.__name__}"}}}
-    responses["4XX"] = {"description": "The caller has to change something, or to wait", "content": content}
-    responses["5XX"] = {"description": "The agent or its model cannot do it now", "content": content}
+    responses["4XX"] = {"description": "The caller must change the request, or wait", "content": content}
+    responses["5XX"] = {"description": "The agent or its model cannot serve the request now", "content": content}
     if (path, method) in _STREAMING:
         responses["200"]["content"] = responses["200"]["content"] | _EVENTS
     if operation.get("security") is None and asks:

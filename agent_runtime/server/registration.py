@@ -1,4 +1,4 @@
-"""What an agent says of itself to the registry, and for how long: an allow-list around discovery's client."""
+"""Registers a served agent with discovery. The payload is an allow-list."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 from pydantic import JsonValue
 
 from agent_runtime.agent import Agent
-from agent_runtime.config.agent import McpServerConfig
+from agent_runtime.config import McpServerConfig
 from agent_runtime.masking import masked_values
 from agent_runtime.tls import registry_tls
-from discovery.client.client import RegistrationState, local_endpoint, own_endpoint, registered
-from discovery.contract.models import (
+from discovery.client import RegistrationState, local_endpoint, own_endpoint, registered
+from discovery.contract import (
     DEFAULT_INSTANCE_ID,
     Check,
     Links,
@@ -27,29 +27,36 @@ from discovery.contract.models import (
 
 _log = logging.getLogger(__name__)
 
+CARD_PATH = "/.well-known/agent-card.json"
+
 
 @asynccontextmanager
-async def announced(
+async def registered_with_discovery(
     agent: Agent, port: int, path: str = "", protocols: Sequence[str] = ("chat",)
 ) -> AsyncGenerator[RegistrationState | None]:
-    """Keep a served agent registered while the block runs; None where no registry is named.
+    """Keep a served agent registered while the block runs; yields None if no registry is configured.
 
-    `port` is the one the server is bound to, `path` where on it the agent answers, in these `protocols`. The registry
-    hears of the agent once that port answers.
+    The registration starts once the port answers.
+
+    Args:
+        agent: an open agent.
+        port: the bound port.
+        path: the path prefix of the agent on that port.
+        protocols: what the agent serves.
     """
     discovery, server = agent.config.discovery, agent.config.server
     if not discovery.url:
         yield None
         return
-    endpoint = await asyncio.to_thread(advertised_endpoint, agent, port) + path  # it may look a name up
+    endpoint = await asyncio.to_thread(advertised_endpoint, agent, port) + path  # may resolve a host name
     if is_loopback(endpoint) and not is_loopback(discovery.url):
         _log.warning(
-            "%s is announced at %s, which other machines cannot reach; set server.service_url or MYAGENT_SERVICE_URL",
+            "%s is registered at %s, which other machines cannot reach; set server.service_url or MYAGENT_SERVICE_URL",
             agent.config.name,
             endpoint,
         )
     async with registered(
-        lambda: registration_of(agent, endpoint, protocols, path),
+        lambda: registration_payload(agent, endpoint, protocols, path),
         url=discovery.url,
         token=agent.registry_token,
         tls=await registry_tls(discovery, agent.folder),
@@ -59,10 +66,12 @@ async def announced(
         yield state
 
 
-def registration_of(agent: Agent, endpoint: str, protocols: Sequence[str] = ("chat",), path: str = "") -> Registration:
-    """The payload: what is named here and nothing else, so the system prompt cannot slip in.
+def registration_payload(
+    agent: Agent, endpoint: str, protocols: Sequence[str] = ("chat",), path: str = ""
+) -> Registration:
+    """The payload of a registration: these fields and nothing else, so that the system prompt cannot leak.
 
-    A secret that the file's owner put into one of these texts is masked.
+    A secret that the owner of the file wrote into one of these texts is masked.
     """
     config = agent.config
     public = config.server.public_url
@@ -85,28 +94,28 @@ def registration_of(agent: Agent, endpoint: str, protocols: Sequence[str] = ("ch
         status="degraded" if agent.is_degraded else "up",
         checks=[Check(name=check.name, ok=check.ok, reason=check.reason) for check in agent.checks],
         links=Links(
-            card=f"{endpoint}/.well-known/agent-card.json" if "a2a" in protocols else None,
+            card=f"{endpoint}{CARD_PATH}" if "a2a" in protocols else None,
             health=f"{endpoint}/health",
             docs=f"{endpoint}/docs",
         ),
         model=ModelInfo(provider=provider, name=name) if name else ModelInfo(name=agent.model_label),
-        metadata=_servers_used(config.mcp_servers),
+        metadata=_mcp_servers(config.mcp_servers),
     )
     return Registration.model_validate(masked_values(payload.model_dump(mode="json", exclude_none=True), agent.secrets))
 
 
-def _servers_used(servers: Mapping[str, McpServerConfig]) -> dict[str, JsonValue]:
-    """The MCP servers by name, with host and port where they have an address: who is hit when one of them fails."""
+def _mcp_servers(servers: Mapping[str, McpServerConfig]) -> dict[str, JsonValue]:
+    """The MCP servers by name, with host and port if they have a URL: shows who is affected when one fails."""
     used: list[JsonValue] = []
     for name, server in servers.items():
-        # Nothing else of the address: a path, a query or a user's name may hold a key.
+        # Nothing else of the URL: its path, query or user name may contain a key.
         host = urlsplit(server.url).netloc.rpartition("@")[2].lower() if server.url else ""
         used.append({"name": name, "url": host} if host else {"name": name})
     return {"mcp_servers": used} if used else {}
 
 
 def advertised_endpoint(agent: Agent, port: int) -> str:
-    """Where other services reach the agent: what the file says, else this host's address towards the registry."""
+    """The URL at which other services reach the agent: from the file, else this host's address towards the registry."""
     server = agent.config.server
     if named := server.service_url or server.public_url:
         return named.rstrip("/")

@@ -1,4 +1,4 @@
-"""Serve agents until a signal says stop: bind, open, answer, announce, and all of it back in reverse."""
+"""Serves agents until a signal: bind the port, open the agents, serve, register; on exit the reverse."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from typing import Any
 import uvicorn
 
 from agent_runtime.agent_file import AgentFile
-from agent_runtime.config.agent import ServerConfig
+from agent_runtime.config import ServerConfig
 from agent_runtime.errors import MyAgentError, StartError
+from agent_runtime.masking import LOG_MASK
 from agent_runtime.models import preload
-from agent_runtime.observability.logs import LOG_MASK
-from agent_runtime.observability.telemetry import Telemetry
-from agent_runtime.server.host import Fleet, Overrides
+from agent_runtime.observability import Telemetry
+from agent_runtime.server.host import AgentHost, Overrides
 from agent_runtime.tls import port_tls
-from discovery.contract.models import is_loopback
+from discovery.contract import is_loopback
 from infrastructure.heads import bounded_heads
 
 _log = logging.getLogger(__name__)
 
 COLLECT_AFTER = (20_000, 50, 100)
-"""Python's own 700, 10, 10 are for small programs: what hundreds of runs under way hold would be looked through over
-and over, and none of it is garbage before its run is over. That was a fifth of a request's CPU."""
-GRACEFUL_SECONDS = 5  # below the ten seconds that a container is given between SIGTERM and SIGKILL
+"""Python's default thresholds (700, 10, 10) suit small programs. With hundreds of runs in progress, the collector would
+scan their objects again and again, which was a fifth of the CPU of a request."""
+GRACEFUL_SECONDS = 5  # below the 10 s that a container has between SIGTERM and SIGKILL
 
 
 def run(serving: Coroutine[Any, Any, None]) -> None:
-    """Run `serve` to its end, on uvloop where the platform has it."""
+    """Run `serve` to its end, on uvloop if the platform has it."""
     with asyncio.Runner(loop_factory=uvicorn.Config("", loop="auto", log_config=None).get_loop_factory()) as runner:
         runner.run(serving)
 
@@ -47,27 +47,27 @@ async def serve(
     overrides: Overrides | None = None,
     telemetry: Telemetry | None = None,
 ) -> None:
-    """Serve agents until SIGINT or SIGTERM: one as its file says, several that are `shared` under their names.
+    """Serve agents until SIGINT or SIGTERM.
 
-    Where several share a port, `overrides` say which; an agent that cannot be opened is then reported and left out.
-    With `reload` an edited file is swapped in.
+    With `shared`, each agent is served below `/NAME/` on the port in `overrides`, and one that cannot be opened is
+    logged and left out. With `reload`, an agent is replaced when its file is edited.
 
     Raises:
-        StartError: the port is taken, no agent can be opened, one would be open to everybody, or a certificate
-            cannot be used.
+        StartError: the port is in use, no agent can be opened, one would be accessible without authentication, or a
+            certificate is invalid.
     """
     server = ServerConfig.model_validate((overrides or {}).get("server", {})) if shared else files[0].config.server
     for file in files:
-        _check_door(file, server, allow_anonymous=allow_anonymous)
+        _check_access(file, server, allow_anonymous=allow_anonymous)
     gc.set_threshold(*COLLECT_AFTER)
     stop = _Stop()
-    tls = await port_tls(server, files[0].folder)
+    tls = await port_tls(server.tls, files[0].folder)
     with _bound(server.host, server.port) as listener:
         port: int = listener.getsockname()[1]
-        async with Fleet(port=port, shared=shared, overrides=overrides or {}, telemetry=telemetry) as fleet:
-            await _open(fleet, files, shared=shared)
+        async with AgentHost(port=port, shared=shared, overrides=overrides or {}, telemetry=telemetry) as host:
+            await _open(host, files, shared=shared)
             config = uvicorn.Config(
-                fleet,
+                host,
                 log_config=None,
                 access_log=False,
                 lifespan="on",
@@ -76,69 +76,69 @@ async def serve(
                 **bounded_heads(max(file.config.server.limits.max_header_bytes for file in files)),
                 **(tls.options if tls else {}),
             )
-            uvicorn_server = _Server(config, lambda: _ready(fleet, server, port, shared=shared))
-            stop.then(lambda: setattr(uvicorn_server, "should_exit", True))
-            watching = asyncio.create_task(fleet.watch()) if reload else None
+            uvicorn_server = _Server(config, lambda: _ready(host, server, port, telemetry, shared=shared))
+            stop.on_signal(lambda: setattr(uvicorn_server, "should_exit", True))
+            watcher = asyncio.create_task(host.watch()) if reload else None
             try:
                 await uvicorn_server.serve(sockets=[listener])
             finally:
-                if watching:
-                    watching.cancel()
+                if watcher:
+                    watcher.cancel()
 
 
-async def _open(fleet: Fleet, files: Sequence[AgentFile], *, shared: bool) -> None:
+async def _open(host: AgentHost, files: Sequence[AgentFile], *, shared: bool) -> None:
     if not shared:
-        await fleet.add(files[0])
+        await host.add(files[0])
         return
-    outcomes = await asyncio.gather(*(fleet.add(file) for file in files), return_exceptions=True)
+    outcomes = await asyncio.gather(*(host.add(file) for file in files), return_exceptions=True)
     for file, outcome in zip(files, outcomes, strict=True):
         if isinstance(outcome, MyAgentError):
-            _log.error("%s is left out: %s", file.path, outcome)
+            _log.error("%s cannot be opened and is not served: %s", file.path, outcome)
         elif isinstance(outcome, BaseException):
             raise outcome
-    if not fleet.agents:
-        raise StartError("none of the agents could be started; the lines above say why")
+    if not host.agents:
+        raise StartError("none of the agents could be started; see the errors above")
 
 
-def _check_door(file: AgentFile, server: ServerConfig, *, allow_anonymous: bool) -> None:
+def _check_access(file: AgentFile, server: ServerConfig, *, allow_anonymous: bool) -> None:
     if file.config.server.tls != server.tls:
         raise StartError(
-            f"{file.path} has server.tls, and several agents share a port: give --tls-certificate and --tls-key, "
-            "which are for all of them, and leave it out of the file"
+            f"{file.path} has server.tls, but several agents share the port: remove it from the file, and use "
+            "--tls-certificate and --tls-key for all of them"
         )
     if is_loopback(server.host) or file.config.server.asks or allow_anonymous:
         return
     raise StartError(
         f"{server.host} can be reached from other machines and server.api_keys of {file.path} is empty: add a key, "
-        "listen on 127.0.0.1, or start with --allow-anonymous if a proxy in front does the asking"
+        "listen on 127.0.0.1, or start with --allow-anonymous if a proxy authenticates callers"
     )
 
 
 @contextmanager
 def _bound(host: str, port: int) -> Generator[socket.socket]:
-    """A socket that has the port already, so that a taken one is known before a model is loaded.
+    """Bind the port first, so that a port in use is reported before a model is loaded.
 
-    Whoever asks while the agent is opened waits for it, instead of being turned away.
+    Clients that connect while the agent is being opened wait for it instead of being refused.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise StartError(f"server.host {host} is no address of this machine: {error.strerror}") from error
+        raise StartError(f"server.host {host} is not an address of this machine: {error.strerror}") from error
     with listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(address)
-            listener.listen()  # only now it is ours alone: two that start at once may both bind
+            listener.listen()  # two processes that start at once may both bind; only one can listen
         except OSError as error:
             raise StartError(
-                f"port {port} on {host} cannot be used ({error.strerror}); choose another with --port"
+                f"port {port} on {host} is not available ({error.strerror}); choose another one with --port"
             ) from error
         yield listener
 
 
 class _Stop:
-    """What SIGINT and SIGTERM do: end the start-up at first, and the server once there is one."""
+    """Handles SIGINT and SIGTERM: cancels the start-up, and later stops the server."""
 
     def __init__(self) -> None:
         task = asyncio.current_task()
@@ -147,7 +147,7 @@ class _Stop:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, lambda: self._stop())
 
-    def then(self, stop: Callable[[], object]) -> None:
+    def on_signal(self, stop: Callable[[], object]) -> None:
         self._stop = stop
 
 
@@ -163,15 +163,17 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
-        yield  # ours stay: uvicorn's would end the process before the agent is closed
+        yield  # keep our handlers: uvicorn's would end the process before the agent is closed
 
 
-def _ready(fleet: Fleet, server: ServerConfig, port: int, *, shared: bool) -> None:
-    models = [agent.config.model for agent in fleet.agents]
-    asyncio.get_running_loop().run_in_executor(None, preload, models)  # while nobody has asked yet
+def _ready(host: AgentHost, server: ServerConfig, port: int, telemetry: Telemetry | None, *, shared: bool) -> None:
+    models = [agent.config.model for agent in host.agents]
+    asyncio.get_running_loop().run_in_executor(None, preload, models)  # before the first request
+    if telemetry:
+        asyncio.get_running_loop().run_in_executor(None, telemetry.load)
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(server.host, server.host)
     scheme = "https" if server.tls else "http"
-    for agent in fleet.agents:
+    for agent in host.agents:
         path = f"/{agent.config.name}" if shared else ""
         ready = f"{agent.config.name} answers at {scheme}://{shown}:{port}{path} with {agent.model_label}"
         print(LOG_MASK(ready), flush=True)

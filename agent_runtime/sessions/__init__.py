@@ -1,23 +1,23 @@
-"""The door to the session stores: `store_for` picks one by its URL."""
+"""Session stores: where conversations and pending approvals are kept."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from agent_runtime.errors import StartError
-from agent_runtime.secrets.credential import Credential
-from agent_runtime.sessions.base import SessionStore
+from agent_runtime.secrets import Credential
+from agent_runtime.sessions.base import Approval, SessionInfo, SessionKey, SessionStore, Summary, retention
 
-__all__ = ["SessionStore", "store_for"]
+__all__ = ["Approval", "SessionInfo", "SessionKey", "SessionStore", "Summary", "retention", "store_for"]
 
 
 def store_for(url: str, folder: Path, *, login: Credential[str] | None = None) -> SessionStore:
-    """The store that a URL names: `memory`, `sqlite:///file.db` (relative to `folder`) or `postgresql://…`.
+    """The store at a URL: `memory`, `sqlite:///file.db` (relative to `folder`) or `postgresql://…`.
 
-    `login` is the same URL as one that follows its secrets.
+    `login` is the same URL as a credential that follows its secrets.
 
     Raises:
-        StartError: the URL names no store, or its extra is not installed.
+        StartError: the URL is not one of a store, or its extra is not installed.
     """
     if url == "memory":
         from agent_runtime.sessions.memory import MemorySessions
@@ -33,5 +33,5 @@ def store_for(url: str, folder: Path, *, login: Credential[str] | None = None) -
         except ModuleNotFoundError as error:
             raise StartError("sessions in Postgres need an extra: pip install 'myagent[postgres]'") from error
         return PostgresSessions(login or Credential(url))
-    scheme = url.split(":", 1)[0]  # never the whole of it: it may hold a password
+    scheme = url.split(":", 1)[0]  # never the whole URL: it may contain a password
     raise StartError(f"session.store begins with {scheme!r}; use sqlite:///file.db, postgresql://… or memory")

@@ -1,36 +1,48 @@
-"""What a conversation's memory must do, and the form in which databases keep it."""
+"""The interface of a session store, its data, and the deletion of old conversations."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import asdict, dataclass
-from datetime import datetime
-from typing import Any, Protocol, cast
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Protocol
 
-from agent_runtime.events import Message, Role, ToolCall
+from agent_runtime.background import BackgroundTask
+from agent_runtime.events import Message
+
+_log = logging.getLogger(__name__)
 
 TITLE_CHARACTERS = 80
 
-History = list[Message]
+_EXPIRE_SECONDS = 24 * 60 * 60.0  # between two deletions of old conversations
+_EXPIRE_TIMEOUT_SECONDS = 300  # the rest is deleted the next time
+_EXPIRE_BATCH = 200  # sessions in one transaction: limits how long an append waits
 
 
 @dataclass(frozen=True, slots=True)
 class SessionKey:
-    """Whose conversation it is. `owner` is the caller that the server recognised; nobody reads another's."""
+    """The key of a conversation. `owner` is the authenticated caller; a caller has access to its own sessions only."""
 
     agent: str
     owner: str
     session_id: str
 
     def __str__(self) -> str:
-        return "\n".join((self.agent, self.owner, self.session_id))  # none of them holds a line break
+        return "\n".join(self.columns)  # none of them contains a line break
+
+    @property
+    def columns(self) -> tuple[str, str, str]:
+        """The key as columns of a table."""
+        return self.agent, self.owner, self.session_id
 
 
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
-    """One conversation in a list. `title` is the beginning of what was said first; times are aware, in UTC."""
+    """One conversation in a list. `title` is the beginning of its first message; times are aware, in UTC."""
 
     session_id: str
     title: str
@@ -41,7 +53,7 @@ class SessionInfo:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What was said in the first `covered` messages of a conversation, in short. The messages themselves stay."""
+    """A summary of the first `covered` messages of a conversation. The messages themselves are kept."""
 
     text: str
     covered: int
@@ -49,7 +61,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """A call that waits for a person. `arguments` is JSON text, `state` what its run goes on from, opaque here."""
+    """A tool call that waits for approval. `arguments` is JSON text, `state` the opaque checkpoint of its run."""
 
     id: str
     key: SessionKey
@@ -68,97 +80,96 @@ class SessionStore(Protocol):
     async def __aexit__(self, *exc_info: object) -> None: ...
 
     def turn(self, key: SessionKey) -> AbstractAsyncContextManager[None]:
-        """Hold the conversation for one turn: whoever comes second waits, in this process or in another replica.
+        """Lock the conversation for one turn: other turns wait, in this process and in other replicas.
 
         Raises:
-            SessionBusy: it waited for too long.
+            SessionBusy: another turn held the conversation for too long.
         """
         ...
 
-    async def load(self, key: SessionKey, *, limit: int) -> History:
-        """The latest messages, oldest first, at most `limit`; they begin with a user's message, so no half turn."""
+    async def load(self, key: SessionKey, *, limit: int) -> list[Message]:
+        """The latest messages, at most `limit`, oldest first; the first one is a user's message."""
         ...
 
     async def count(self, key: SessionKey) -> int:
-        """How many messages the conversation has."""
+        """The number of messages."""
         ...
 
     async def append(self, key: SessionKey, messages: Sequence[Message]) -> None:
-        """Add one turn: all of it or nothing."""
+        """Append the messages of one turn, atomically."""
         ...
 
     async def delete(self, key: SessionKey) -> bool:
-        """Forget the conversation, its summary and its waiting calls; says whether there was one."""
+        """Delete the conversation, its summary and its approvals; returns whether it existed."""
         ...
 
     async def list(self, agent: str, owner: str, *, limit: int) -> Sequence[SessionInfo]:
-        """An owner's conversations with an agent, the latest first, at most `limit`."""
+        """An owner's conversations with an agent, at most `limit`, latest first."""
         ...
 
     async def load_summary(self, key: SessionKey) -> Summary | None:
-        """The summary that was saved last."""
+        """The last summary that was saved."""
         ...
 
     async def save_summary(self, key: SessionKey, summary: Summary) -> None:
-        """Keep a summary in place of the one before."""
+        """Replace the summary."""
         ...
 
     async def save_approval(self, approval: Approval) -> None:
-        """Keep a call that waits, until it is taken."""
+        """Save a pending approval, until it is taken."""
         ...
 
     async def approvals(self, agent: str, owner: str) -> Sequence[Approval]:
-        """The calls of an owner's runs that wait, the oldest first."""
+        """The pending approvals of an owner, oldest first."""
         ...
 
     async def take_approval(self, agent: str, owner: str, approval_id: str) -> Approval | None:
-        """Take a call that waits out of the store: of many who try at once, in any replica, exactly one gets it."""
+        """Remove and return a pending approval; of concurrent callers, in all replicas, exactly one gets it."""
         ...
 
     async def expire(self, agent: str, *, before: datetime, limit: int) -> int:
-        """Forget an agent's conversations whose last message is older, at most `limit`, and its calls that wait longer.
+        """Delete an agent's approvals, and at most `limit` of its conversations, that have been idle since `before`.
 
-        Says how many conversations it forgot.
+        Returns the number of deleted conversations.
         """
         ...
 
 
-def whole_turns(messages: Sequence[Message]) -> History:
-    """Without what stands before the first user's message: a tool result without its call is refused by providers."""
+def from_user_message(messages: Sequence[Message]) -> list[Message]:
+    """The messages from the first user's message on: providers reject a tool result without its call."""
     first = next((index for index, message in enumerate(messages) if message.role == "user"), len(messages))
     return list(messages[first:])
 
 
-Row = tuple[str, str, str | None, str | None]
+def retention(
+    store: SessionStore,
+    agent: str,
+    ttl_days: float | None,
+    *,
+    interval_seconds: float = _EXPIRE_SECONDS,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> BackgroundTask:
+    """Deletes an agent's conversations that are older than `session.ttl_days`, at once and daily, until the block ends.
+
+    Without `ttl_days` it does nothing. Errors are logged.
+    """
+
+    async def expire_daily(age: timedelta) -> None:
+        while True:
+            await _expire(store, agent, now() - age)
+            await asyncio.sleep(interval_seconds)
+
+    work = None if ttl_days is None else partial(expire_daily, timedelta(days=ttl_days))
+    return BackgroundTask(work, name=f"retention of {agent}")
 
 
-def to_row(message: Message) -> Row:
-    """A message as the columns role, content, tool_calls (JSON) and tool_call_id."""
-    calls = json.dumps([asdict(call) for call in message.tool_calls]) if message.tool_calls else None
-    return message.role, storable(message.content), calls, message.tool_call_id
-
-
-def from_row(row: Sequence[Any]) -> Message:
-    """The message that `to_row` made."""
-    role, content, calls, call_id = row
-    tool_calls = tuple(ToolCall(**call) for call in json.loads(calls)) if calls else ()
-    return Message(cast("Role", role), content, tool_calls, call_id)
-
-
-def storable(text: str) -> str:
-    """Without NUL and half surrogate pairs: a model or a tool may write them, and databases refuse them."""
-    return text.replace("\x00", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def approval_to_row(approval: Approval) -> tuple[str, ...]:
-    """An approval as the columns of its table, in their order."""
-    key, created_at = approval.key, approval.created_at.isoformat()
-    values = (approval.run_id, approval.tool, storable(approval.arguments), storable(approval.state), created_at)
-    return (approval.id, key.agent, key.owner, key.session_id, *values)
-
-
-def approval_from_row(row: Sequence[Any]) -> Approval:
-    """The approval that `approval_to_row` made."""
-    approval_id, agent, owner, session_id, run_id, tool, arguments, state, created_at = row
-    key = SessionKey(agent, owner, session_id)
-    return Approval(approval_id, key, run_id, tool, arguments, state, datetime.fromisoformat(created_at))
+async def _expire(store: SessionStore, agent: str, before: datetime) -> None:
+    deleted = 0
+    try:
+        async with asyncio.timeout(_EXPIRE_TIMEOUT_SECONDS):
+            while count := await store.expire(agent, before=before, limit=_EXPIRE_BATCH):
+                deleted += count
+    except Exception as error:  # a store may raise anything; the background task tries again the next time
+        _log.warning("%s: old sessions could not be deleted: %s: %s", agent, type(error).__name__, error)
+    if deleted:
+        _log.info("%s: deleted %d sessions older than session.ttl_days", agent, deleted)

@@ -1,4 +1,4 @@
-"""Conversations that end with the process."""
+"""Conversations in memory, lost when the process ends."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from agent_runtime.events import Message
 from agent_runtime.sessions.base import (
     TITLE_CHARACTERS,
     Approval,
-    History,
     SessionInfo,
     SessionKey,
     Summary,
-    whole_turns,
+    from_user_message,
 )
-from agent_runtime.sessions.turns import WAIT_SECONDS, Turns
+from agent_runtime.sessions.locks import WAIT_SECONDS, SessionLocks
 
 
 @dataclass(slots=True)
@@ -28,12 +27,12 @@ class _Conversation:
 
 
 class MemorySessions:
-    """Not shared with any other process, and gone when this one ends."""
+    """A session store that is not shared with other processes."""
 
     def __init__(
         self, *, wait_seconds: float = WAIT_SECONDS, now: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
-        self._turns = Turns(wait_seconds)
+        self._locks = SessionLocks(wait_seconds)
         self._now = now
         self._conversations: dict[SessionKey, _Conversation] = {}
         self._summaries: dict[SessionKey, Summary] = {}
@@ -49,40 +48,40 @@ class MemorySessions:
 
     @asynccontextmanager
     async def turn(self, key: SessionKey) -> AsyncGenerator[None]:
-        async with self._turns.turn(key):
+        async with self._locks.hold(key):
             yield
 
-    async def load(self, key: SessionKey, *, limit: int) -> History:
-        known = self._conversations.get(key)
-        return whole_turns(known.messages[-limit:]) if known and limit else []
+    async def load(self, key: SessionKey, *, limit: int) -> list[Message]:
+        conversation = self._conversations.get(key)
+        return from_user_message(conversation.messages[-limit:]) if conversation and limit else []
 
     async def count(self, key: SessionKey) -> int:
-        known = self._conversations.get(key)
-        return len(known.messages) if known else 0
+        conversation = self._conversations.get(key)
+        return len(conversation.messages) if conversation else 0
 
     async def append(self, key: SessionKey, messages: Sequence[Message]) -> None:
         now = self._now()
-        # Taken out and put back: the dictionary's order is that of the latest turns.
-        known = self._conversations.pop(key, None) or _Conversation(now, now)
-        known.messages.extend(messages)
-        known.updated_at = now
-        self._conversations[key] = known
+        # Removed and inserted again: the dictionary is in the order of the latest turns.
+        conversation = self._conversations.pop(key, None) or _Conversation(now, now)
+        conversation.messages.extend(messages)
+        conversation.updated_at = now
+        self._conversations[key] = conversation
 
     async def delete(self, key: SessionKey) -> bool:
         self._summaries.pop(key, None)
-        self._approvals = {known.id: known for known in self._approvals.values() if known.key != key}
+        self._approvals = {one.id: one for one in self._approvals.values() if one.key != key}
         return self._conversations.pop(key, None) is not None
 
     async def list(self, agent: str, owner: str, *, limit: int) -> Sequence[SessionInfo]:
         own = [
             SessionInfo(
                 key.session_id,
-                known.messages[0].content[:TITLE_CHARACTERS],
-                len(known.messages),
-                known.created_at,
-                known.updated_at,
+                conversation.messages[0].content[:TITLE_CHARACTERS],
+                len(conversation.messages),
+                conversation.created_at,
+                conversation.updated_at,
             )
-            for key, known in reversed(self._conversations.items())
+            for key, conversation in reversed(self._conversations.items())
             if (key.agent, key.owner) == (agent, owner)
         ]
         return own[:limit]
@@ -97,18 +96,22 @@ class MemorySessions:
         self._approvals[approval.id] = approval
 
     async def approvals(self, agent: str, owner: str) -> Sequence[Approval]:
-        return [known for known in self._approvals.values() if (known.key.agent, known.key.owner) == (agent, owner)]
+        return [one for one in self._approvals.values() if (one.key.agent, one.key.owner) == (agent, owner)]
 
     async def take_approval(self, agent: str, owner: str, approval_id: str) -> Approval | None:
-        known = self._approvals.get(approval_id)
-        if known is None or (known.key.agent, known.key.owner) != (agent, owner):
+        approval = self._approvals.get(approval_id)
+        if approval is None or (approval.key.agent, approval.key.owner) != (agent, owner):
             return None
         return self._approvals.pop(approval_id)
 
     async def expire(self, agent: str, *, before: datetime, limit: int) -> int:
-        kept = (known for known in self._approvals.values() if known.key.agent != agent or known.created_at >= before)
-        self._approvals = {known.id: known for known in kept}
-        old = [key for key, known in self._conversations.items() if key.agent == agent and known.updated_at < before]
-        for key in old[:limit]:
+        kept = (one for one in self._approvals.values() if one.key.agent != agent or one.created_at >= before)
+        self._approvals = {one.id: one for one in kept}
+        expired = [
+            key
+            for key, conversation in self._conversations.items()
+            if key.agent == agent and conversation.updated_at < before
+        ]
+        for key in expired[:limit]:
             await self.delete(key)
-        return len(old[:limit])
+        return len(expired[:limit])

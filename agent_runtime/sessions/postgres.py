@@ -1,49 +1,46 @@
-"""Conversations in Postgres, shared by every replica of an agent."""
+"""Conversations in Postgres, shared by all replicas of an agent."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
+
+import asyncpg
 
 from agent_runtime.errors import StartError, StoreError
 from agent_runtime.events import Message
-from agent_runtime.secrets.credential import Credential
-from agent_runtime.secrets.postgres_login import PostgresLogin
-from agent_runtime.sessions import schema
-from agent_runtime.sessions.base import (
-    TITLE_CHARACTERS,
-    Approval,
-    History,
-    SessionInfo,
-    SessionKey,
-    Summary,
-    approval_from_row,
-    approval_to_row,
-    from_row,
-    storable,
-    to_row,
-    whole_turns,
-)
-from agent_runtime.sessions.postgres_locks import FAILURES, AdvisoryLocks
-from agent_runtime.sessions.turns import WAIT_SECONDS, Turns
+from agent_runtime.secrets import Credential, PostgresLogin
+from agent_runtime.sessions.base import SessionKey
+from agent_runtime.sessions.database import DatabaseSessions, Fetch, message_to_row, reason_of
+from agent_runtime.sessions.locks import WAIT_SECONDS, session_busy
+
+# asyncpg reports some connections that the server closed as an "internal" error.
+FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 
 _SCHEMA_LOCK = 0x6D79_6167  # any fixed number: replicas that start together migrate one after the other
+_APPEND_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
+_APPEND = (
+    "INSERT INTO session_messages (agent, owner, session_id, role, content, tool_calls, tool_call_id)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7)"
+)
 
 
-def _sql(text: str) -> str:
-    return text.format(*(f"${number}" for number in range(1, 10)))
+class PostgresSessions(DatabaseSessions):
+    """The conversations in the database at a URL."""
 
-
-class PostgresSessions:
-    """The conversations of the database at an address."""
+    identity = "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
+    timestamp = "timestamptz NOT NULL DEFAULT now()"
+    has_schema = "SELECT 1 WHERE to_regclass('session_schema') IS NOT NULL"
+    failures = FAILURES
 
     def __init__(self, url: Credential[str], *, wait_seconds: float = WAIT_SECONDS) -> None:
+        super().__init__("in Postgres", wait_seconds)
         self._login = PostgresLogin(url)
-        self._turns = Turns(wait_seconds)
         self._locks = AdvisoryLocks(self._login)
-        self._held: dict[SessionKey, Any] = {}
+        self._lock_connections: dict[SessionKey, Any] = {}
         self._stack = AsyncExitStack()
         self._pool: Any
 
@@ -51,12 +48,12 @@ class PostgresSessions:
         try:
             self._pool = await self._stack.enter_async_context(self._login.pool(max_size=10, command_timeout=30))
             self._stack.push_async_callback(self._locks.close)
-            async with self._pool.acquire() as connection, connection.transaction():
-                await connection.execute("SELECT pg_advisory_xact_lock($1)", _SCHEMA_LOCK)
-                await _migrate(connection)
+            async with self._transaction() as fetch:
+                await fetch("SELECT pg_advisory_xact_lock($1)", _SCHEMA_LOCK)
+                await self._migrate(fetch)
         except (*FAILURES, ValueError) as error:
             await self._stack.aclose()
-            raise StartError(f"the session store in Postgres cannot be opened: {_reason(error)}") from error
+            raise StartError(f"the session store in Postgres cannot be opened: {reason_of(error)}") from error
         except BaseException:
             await self._stack.aclose()
             raise
@@ -68,106 +65,127 @@ class PostgresSessions:
     @asynccontextmanager
     async def turn(self, key: SessionKey) -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
-            deadline = await stack.enter_async_context(self._turns.turn(key))
-            try:
-                held = self._locks.held(str(key), deadline=deadline)
-                self._held[key] = await stack.enter_async_context(held)
-            except FAILURES as error:
-                raise StoreError(f"the session store in Postgres failed: {_reason(error)}") from error
-            stack.callback(self._held.pop, key)
+            deadline = await stack.enter_async_context(self._session_locks.hold(key))
+            async with self._store_errors():
+                lock = self._locks.hold(str(key), deadline=deadline)
+                self._lock_connections[key] = await stack.enter_async_context(lock)
+            stack.callback(self._lock_connections.pop, key)
             yield
-
-    async def load(self, key: SessionKey, *, limit: int) -> History:
-        async with self._translated():
-            rows = await self._pool.fetch(_sql(schema.LOAD), *_columns(key), limit)
-        return whole_turns([from_row(row) for row in reversed(rows)])
-
-    async def count(self, key: SessionKey) -> int:
-        async with self._translated():
-            return int(await self._pool.fetchval(_sql(schema.COUNT), *_columns(key)))
 
     async def append(self, key: SessionKey, messages: Sequence[Message]) -> None:
-        held = self._held.get(key)
-        if held is not None and held.is_closed():  # another replica may be in its turn by now
-            raise StoreError("the session store in Postgres failed: the connection that held this session was lost")
-        rows = [(*_columns(key), *to_row(message)) for message in messages]
-        async with self._translated(), self._pool.acquire() as connection, connection.transaction():
-            # Whoever appends without a turn of its own must not interleave its rows either.
-            await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", str(key))
-            await connection.executemany(_sql(schema.APPEND), rows)
+        connection = self._lock_connections.get(key)
+        if connection is not None and connection.is_closed():  # another replica may have begun its turn
+            raise StoreError("the session store in Postgres failed: the connection that locked this session was lost")
+        async with self._store_errors(), self._pool.acquire() as connection, connection.transaction():
+            # A caller without a turn must not interleave its rows with others either.
+            await connection.execute(_APPEND_LOCK, str(key))
+            await connection.executemany(_APPEND, [message_to_row(key, message) for message in messages])
 
-    async def delete(self, key: SessionKey) -> bool:
-        async with self._translated(), self._pool.acquire() as connection, connection.transaction():
-            return await _forget(connection, key)
-
-    async def list(self, agent: str, owner: str, *, limit: int) -> Sequence[SessionInfo]:
-        async with self._translated():
-            rows = await self._pool.fetch(_sql(schema.LIST), agent, owner, limit, TITLE_CHARACTERS)
-        return [SessionInfo(*row) for row in rows]
-
-    async def load_summary(self, key: SessionKey) -> Summary | None:
-        async with self._translated():
-            row = await self._pool.fetchrow(_sql(schema.LOAD_SUMMARY), *_columns(key))
-        return Summary(*row) if row else None
-
-    async def save_summary(self, key: SessionKey, summary: Summary) -> None:
-        values = (*_columns(key), storable(summary.text), summary.covered)
-        async with self._translated():
-            await self._pool.execute(_sql(schema.SAVE_SUMMARY), *values)
-
-    async def save_approval(self, approval: Approval) -> None:
-        async with self._translated():
-            await self._pool.execute(_sql(schema.SAVE_APPROVAL), *approval_to_row(approval))
-
-    async def approvals(self, agent: str, owner: str) -> Sequence[Approval]:
-        async with self._translated():
-            return [approval_from_row(row) for row in await self._pool.fetch(_sql(schema.APPROVALS), agent, owner)]
-
-    async def take_approval(self, agent: str, owner: str, approval_id: str) -> Approval | None:
-        async with self._translated():
-            row = await self._pool.fetchrow(_sql(schema.TAKE_APPROVAL), agent, owner, approval_id)
-        return approval_from_row(row) if row else None
-
-    async def expire(self, agent: str, *, before: datetime, limit: int) -> int:
-        async with self._translated(), self._pool.acquire() as connection, connection.transaction():
-            await connection.execute(_sql(schema.OLD_APPROVALS), agent, before.astimezone(UTC).isoformat())
-            old = await connection.fetch(_sql(schema.OLD), agent, before, limit)
-            for owner, session_id in old:
-                await _forget(connection, SessionKey(agent, owner, session_id))
-        return len(old)
+    async def _fetch(self, query: str, *values: Any) -> Sequence[Any]:
+        return await self._pool.fetch(query, *values)
 
     @asynccontextmanager
-    async def _translated(self) -> AsyncGenerator[None]:
+    async def _transaction(self) -> AsyncGenerator[Fetch]:
+        async with self._pool.acquire() as connection, connection.transaction():
+            yield connection.fetch
+
+    def _to_timestamp(self, moment: datetime) -> datetime:
+        return moment
+
+    def _from_timestamp(self, value: datetime) -> datetime:
+        return value
+
+
+_COMMAND_SECONDS = 10
+_MAX_WAITING = 8  # connections that wait for other replicas at the same time
+_LOCK_ID = "hashtextextended($1, 1)"  # 0 is the seed of _APPEND_LOCK
+
+
+class AdvisoryLocks:
+    """Named locks in one database, which are released when the process that holds them ends.
+
+    A lock belongs to a connection. Locks that are free are all taken on one shared connection, so that many turns need
+    no connection each. Only a caller that has to wait for another replica gets its own connection, on which it waits in
+    the database's queue: first come, first served. Within one process, a name must be requested once at a time.
+    """
+
+    def __init__(self, login: PostgresLogin) -> None:
+        self._login = login
+        self._shared: Any = None
+        self._using = asyncio.Lock()
+        self._waiting = asyncio.Semaphore(_MAX_WAITING)
+        self._releases: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """Release all locks."""
+        if self._releases:
+            await asyncio.wait(self._releases, timeout=5)
+        shared, self._shared = self._shared, None
+        if shared is not None:
+            await _close(shared)
+
+    @asynccontextmanager
+    async def hold(self, name: str, *, deadline: float) -> AsyncGenerator[Any]:
+        """Hold a lock; yields the connection that it belongs to. Raises SessionBusy at the deadline."""
         try:
-            yield
-        except FAILURES as error:
-            raise StoreError(f"the session store in Postgres failed: {_reason(error)}") from error
+            connection = await self._try_shared(name)
+        except BaseException:
+            await self._release(name)  # it may have been taken before this was cancelled
+            raise
+        if connection is None:
+            async with self._wait(name, deadline) as connection:
+                yield connection
+            return
+        try:
+            yield connection
+        finally:
+            await self._release(name)
+
+    async def _try_shared(self, name: str) -> Any:
+        """The shared connection, if the lock was free."""
+        async with self._using:
+            if self._shared is None or self._shared.is_closed():
+                self._shared = await self._login.connect(timeout=5)
+            query = f"SELECT pg_try_advisory_lock({_LOCK_ID})"
+            return self._shared if await self._shared.fetchval(query, name, timeout=_COMMAND_SECONDS) else None
+
+    async def _release(self, name: str) -> None:
+        """Release a lock even if this is cancelled: otherwise the session is locked until this process ends."""
+        task = asyncio.create_task(self._unlock(name))
+        self._releases.add(task)
+        task.add_done_callback(self._releases.discard)
+        await asyncio.shield(task)
+
+    async def _unlock(self, name: str) -> None:
+        async with self._using:
+            if self._shared is None or self._shared.is_closed():
+                return
+            try:
+                await self._shared.fetchval(f"SELECT pg_advisory_unlock({_LOCK_ID})", name, timeout=_COMMAND_SECONDS)
+            except FAILURES:
+                self._shared.terminate()  # releases all locks, which is better than one that is never released
+
+    @asynccontextmanager
+    async def _wait(self, name: str, deadline: float) -> AsyncGenerator[Any]:
+        timeout = asyncio.timeout_at(deadline)
+        async with AsyncExitStack() as stack:
+            try:
+                async with timeout:
+                    await stack.enter_async_context(self._waiting)
+                    connection = await self._login.connect(timeout=5)
+                    stack.push_async_callback(_close, connection)
+                    await connection.execute(f"SELECT pg_advisory_lock({_LOCK_ID})", name)
+            except TimeoutError:
+                if timeout.expired():
+                    raise session_busy() from None
+                raise
+            yield connection
 
 
-async def _migrate(connection: Any) -> None:
-    # Asked first: a role that may not create tables can still use those that are there.
-    if await connection.fetchval("SELECT to_regclass('session_schema')") is None:
-        await connection.execute("CREATE TABLE session_schema (version integer NOT NULL)")
-    version = await connection.fetchval("SELECT max(version) FROM session_schema")
-    missing = schema.missing_from(version or 0, "in Postgres")
-    for migration in missing:
-        for statement in migration.postgres:
-            await connection.execute(statement)
-    if missing:
-        await connection.execute("DELETE FROM session_schema")
-        await connection.execute("INSERT INTO session_schema VALUES ($1)", len(schema.MIGRATIONS))
-
-
-async def _forget(connection: Any, key: SessionKey) -> bool:
-    await connection.execute(_sql(schema.DELETE_SUMMARY), *_columns(key))
-    await connection.execute(_sql(schema.DELETE_APPROVALS), *_columns(key))
-    status: str = await connection.execute(_sql(schema.DELETE), *_columns(key))
-    return status != "DELETE 0"
-
-
-def _columns(key: SessionKey) -> tuple[str, str, str]:
-    return key.agent, key.owner, key.session_id
-
-
-def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+async def _close(connection: Any) -> None:
+    try:
+        await connection.close(timeout=2)
+    except BaseException as error:
+        connection.terminate()  # the server releases the lock when the socket is closed
+        if not isinstance(error, FAILURES):
+            raise

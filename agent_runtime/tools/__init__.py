@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent_runtime.config.agent import (
+from agent_runtime.config import (
     AgentConfig,
     ContextConfig,
     ContextToolConfig,
@@ -13,8 +13,7 @@ from agent_runtime.config.agent import (
     ToolConfig,
 )
 from agent_runtime.errors import StartError
-from agent_runtime.secrets.credential import Credential
-from agent_runtime.secrets.resolver import SecretBook, key_of
+from agent_runtime.secrets import Credential, SecretResolver, credential_for
 from agent_runtime.tools.base import Tool, Toolset
 from agent_runtime.tools.retrieval.index import VectorIndex
 
@@ -26,25 +25,25 @@ def tool_for(
     folder: Path,
     config: AgentConfig | None = None,
     *,
-    book: SecretBook | None = None,
+    resolver: SecretResolver | None = None,
     index: int = 0,
 ) -> Tool:
     """The tool that an entry of `tools:` describes, not yet opened; paths are relative to `folder`.
 
-    `config` is the whole file, for what a tool needs of its other sections; `book` has the file's secrets, and
+    `config` is the whole file, for what a tool needs of its other sections; `resolver` has the file's secrets, and
     `index` is where in `tools:` the entry stands.
     """
     if isinstance(entry, RemoteAgentToolConfig):
         from agent_runtime.tools.remote.agent import RemoteAgent
 
         discovery = config.discovery if config else DiscoveryConfig()
-        key = key_of(book, ("tools", index, "api_key"), entry.api_key)
-        token = key_of(book, ("discovery", "token"), discovery.token)
+        key = credential_for(resolver, ("tools", index, "api_key"), entry.api_key)
+        token = credential_for(resolver, ("discovery", "token"), discovery.token)
         return RemoteAgent(entry, discovery, folder, key=key, token=token)
     if isinstance(entry, ContextToolConfig):
         from agent_runtime.tools.retrieval.context import VectorContext
 
-        table = _pgvector(entry.context, config, book) if entry.context.index == "pgvector" else None
+        table = _pgvector(entry.context, config, resolver) if entry.context.index == "pgvector" else None
         return VectorContext(entry.context, folder, direct=entry.answer == "direct", index=table)
     from agent_runtime.tools.functions import FunctionTool, import_function
 
@@ -59,16 +58,16 @@ def tool_for(
     )
 
 
-def toolsets_for(config: AgentConfig, folder: Path, book: SecretBook) -> list[Toolset]:
+def toolsets_for(config: AgentConfig, folder: Path, resolver: SecretResolver) -> list[Toolset]:
     """The toolsets that an agent file asks for, not yet opened; its secrets are masked in what they report."""
     if not config.mcp_servers:
         return []
     from agent_runtime.tools.mcp.server import McpServers
 
-    return [McpServers(config.mcp_servers, folder, book)]
+    return [McpServers(config.mcp_servers, folder, resolver)]
 
 
-def _pgvector(context: ContextConfig, config: AgentConfig | None, book: SecretBook | None) -> VectorIndex:
+def _pgvector(context: ContextConfig, config: AgentConfig | None, resolver: SecretResolver | None) -> VectorIndex:
     url = config.session.store.get_secret_value() if config else ""
     if config is None or not url.startswith(("postgresql://", "postgres://")):
         raise StartError("index: pgvector needs a session.store in Postgres (postgresql://…)")
@@ -76,5 +75,5 @@ def _pgvector(context: ContextConfig, config: AgentConfig | None, book: SecretBo
         from agent_runtime.tools.retrieval.pgvector import PgVectorIndex
     except ModuleNotFoundError as error:
         raise StartError("index: pgvector needs an extra: pip install 'myagent[postgres]'") from error
-    login = book.credential(("session", "store"), url) if book else Credential(url)
+    login = resolver.credential(("session", "store"), url) if resolver else Credential(url)
     return PgVectorIndex(login, f"{config.name}/{context.name}")

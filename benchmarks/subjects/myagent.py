@@ -74,7 +74,7 @@ class Subject:
 
     async def serve(self, port: int, folder: Path) -> None:
         from agent_runtime.agent_file import load
-        from agent_runtime.observability.telemetry import Telemetry
+        from agent_runtime.observability import Telemetry
         from agent_runtime.server.serve import serve
 
         file = await asyncio.to_thread(write, folder, self._url, kind="stateful", port=port)

@@ -9,11 +9,11 @@ from discovery.api.dependencies import Config, Table, only, problems
 from discovery.api.packed import Packed, takes_gzip
 from discovery.api.paging import ListQuery, page_of
 from discovery.api.problems import Refusal
-from discovery.contract.models import AgentRecord, Check, Registered, Registration
+from discovery.contract import AgentRecord, Check, Registered, Registration, query_words
 from discovery.registry.answers import acknowledgement
 from discovery.registry.history import HistoryEntry
 from discovery.registry.registry import Registry
-from discovery.registry.search import Hit, wanted
+from discovery.registry.search import Hit
 from discovery.registry.store import StoreError
 from discovery.settings import version
 
@@ -179,7 +179,7 @@ async def health(table: Table, settings: Config) -> dict[str, Any]:
 async def _hits(table: Registry, texts: list[str]) -> list[Hit]:
     """What any of the texts finds, each agent once."""
     most = len(table.records)
-    found = [hit for text in texts for hit in await table.search(wanted(text), every=True, limit=most)]
+    found = [hit for text in texts for hit in await table.search(query_words(text), every=True, limit=most)]
     return list({hit.agent.name: hit for hit in found}.values())
 
 

@@ -15,7 +15,7 @@ from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
 
 from discovery.api.problems import Refusal
-from discovery.contract.models import is_loopback
+from discovery.contract import is_loopback
 from discovery.settings import Settings
 from discovery.tokens import ANYONE, Caller, Scope
 

@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from discovery.api.auth import Scoped, needs
 from discovery.api.dependencies import Table, only, problems
-from discovery.contract.models import utc_now
+from discovery.contract import utc_now
 from discovery.registry.watch import Watch
 
 SLOWEST_SECONDS = 30.0  # for a piece to leave: whoever reads slower is let go

@@ -17,7 +17,7 @@ from discovery.api.agents import list_headers, tag_matches
 from discovery.api.auth import admitted, check_name
 from discovery.api.packed import Packed, takes_gzip
 from discovery.api.problems import REFUSALS, Refusal, answer_to, new_request_id
-from discovery.contract.models import MAX_BODY_BYTES
+from discovery.contract import MAX_BODY_BYTES
 from discovery.registry.answers import acknowledgement
 from discovery.registry.listing import Prepared
 from discovery.registry.reading import Read, Reader

@@ -10,8 +10,7 @@ from urllib.parse import urlencode
 from pydantic import AfterValidator, BaseModel, Field
 from pydantic_core import PydanticCustomError
 
-from discovery.contract.fields import readable_by
-from discovery.contract.filters import Filters
+from discovery.contract import Filters, parsed_by
 from discovery.registry.listing import Entry, Prepared, as_list, chosen_tag
 from discovery.registry.search import Hit
 
@@ -47,7 +46,7 @@ class ListQuery(BaseModel):
     limit: int | None = Field(
         None, ge=1, le=LARGEST_PAGE, description='At most so many; `Link: <…>; rel="next"` leads to the rest'
     )
-    cursor: Annotated[str, readable_by(lambda text: _name_in(text))] | None = Field(
+    cursor: Annotated[str, parsed_by(lambda text: _name_in(text))] | None = Field(
         None, max_length=1024, description="Where a page goes on: taken from a `Link`, never made up"
     )
 
@@ -78,7 +77,7 @@ def page_of(listing: Prepared, query: ListQuery, hits: Iterable[Hit] = ()) -> Pa
     entries = sorted((Entry.of(hit.agent) for hit in hits), key=_name_of) if query.q else listing.entries
     if query.cursor is not None:
         entries = entries[bisect_right(entries, _name_in(query.cursor), key=_name_of) :]
-    chosen = [entry for entry in entries if filters.hold(entry.agent)] if filters else entries
+    chosen = [entry for entry in entries if filters.matches(entry.agent)] if filters else entries
     following = None
     if query.limit is not None and len(chosen) > query.limit:
         chosen = chosen[: query.limit]

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from discovery.contract.models import MAX_BODY_BYTES, FieldProblem, Problem
+from discovery.contract import MAX_BODY_BYTES, FieldProblem, Problem
 from discovery.registry.rules import Superseded
 from discovery.registry.store import StoreError
 

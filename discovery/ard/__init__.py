@@ -1,1 +1,5 @@
-"""Agentic Resource Discovery, an optional surface."""
+"""Agentic Resource Discovery (ARD): an optional API for clients and registries of that specification."""
+
+from discovery.ard.routes import router
+
+__all__ = ["router"]

@@ -1,4 +1,4 @@
-"""What the ARD routes may be asked, and the part of the catalog that answers it. Pure."""
+"""The requests of the ARD API, and the entries that match them."""
 
 import json
 import re
@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from discovery.ard.catalog import Entry
-from discovery.contract.fields import readable_by
+from discovery.contract import parsed_by
 
-LARGEST_PAGE = 100
+MAX_PAGE_SIZE = 100
+NAMESPACE = "https://agenticresourcediscovery.org/ns#"
+_IDENTIFIER = re.compile(r"urn:air:[a-zA-Z0-9.-]+(:[a-zA-Z0-9._-]+)+")
 _CLAUSE = re.compile(r"""\s*(\w+)\s*([=>])\s*(?:'([^']*)'|"([^"]*)"|([^\s'"]+))\s*(?:(AND)\b|$)""", re.IGNORECASE)
-_FILTERABLE = {
+_TERMS = {
     "publisher",
     *(to_camel(name) for name, field in Entry.model_fields.items() if not field.exclude and name != "data"),
 }
@@ -31,151 +33,171 @@ _ORDERS = {
     "created_at": "createdAt",
 }
 
-Shown = TypeVar("Shown", bound=Entry)
+AnyEntry = TypeVar("AnyEntry", bound=Entry)
 
 
-def _text(text: str) -> str:
+def _not_blank(text: str) -> str:
     if not text.strip():
-        raise PydanticCustomError("blank", "must say what is looked for")
+        raise PydanticCustomError("blank", "must not be blank")
     return text
 
 
-def _paths(chosen: dict[str, Any]) -> dict[str, Any]:
-    unknown = [path for path in chosen if path.partition(".")[0] not in _FILTERABLE]
-    if unknown:
-        known = ", ".join(sorted(_FILTERABLE))
-        raise PydanticCustomError(
-            "filter", "does not know {path}; known are {known}", {"path": repr(unknown[0][:64]), "known": known}
-        )
-    return chosen
+def _check_identifier(text: str) -> None:
+    if not _IDENTIFIER.fullmatch(text):
+        raise PydanticCustomError("identifier", "must have the form urn:air:DOMAIN:KIND:NAME")
 
 
-PageToken = Annotated[str, Field(max_length=1024), readable_by(lambda text: _place(text))]
+Identifier = Annotated[str, Field(max_length=1024), parsed_by(_check_identifier)]
+PageToken = Annotated[str, Field(max_length=1024), parsed_by(lambda text: _parse_token(text))]
 Values = Annotated[list[str], Field(max_length=64)]
 
 
-class _Asked(BaseModel):
+class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", alias_generator=to_camel, hide_input_in_errors=True)
 
 
-class Query(_Asked):
-    """What is needed, in words, and what an entry must have besides."""
+class Query(_Request):
+    """The words and the filter of a search."""
 
-    text: Annotated[str, Field(max_length=2000, description="What is needed, in plain words"), AfterValidator(_text)]
-    filter: Annotated[dict[str, Values | str], Field(max_length=32), AfterValidator(_paths)] = Field(
+    context: JsonValue = Field(None, alias="@context", description="Binds the prefixes of terms in `filter`")
+    text: Annotated[
+        str, Field(max_length=2000, description="What is needed, in plain words"), AfterValidator(_not_blank)
+    ]
+    filter: Annotated[dict[str, Values | str], Field(max_length=32)] = Field(
         {},
-        description="Values by field, such as type, tags, capabilities, publisher or metadata.status: one of a field's "
-        "values, and all fields",
+        description="Values by term, such as type, tags, capabilities, publisher or metadata.status. An entry matches "
+        "if it has one of the values of every term",
     )
 
+    @field_validator("filter")
+    @classmethod
+    def _resolve_terms(cls, filter: dict[str, Values | str], info: ValidationInfo) -> dict[str, Values | str]:
+        resolved = {_resolve_term(path, info.data.get("context")): values for path, values in filter.items()}
+        unknown = [path for path in resolved if path.partition(".")[0] not in _TERMS]
+        if unknown:
+            raise PydanticCustomError(
+                "filter",
+                "unknown term {path}; known terms are {known}",
+                {"path": repr(unknown[0][:64]), "known": ", ".join(sorted(_TERMS))},
+            )
+        return resolved
 
-class SearchRequest(_Asked):
-    """The body of `POST /ard/search`. There are no other registries to ask, so `federation` changes nothing."""
+
+def _resolve_term(path: str, context: JsonValue) -> str:
+    """Resolve an IRI or a prefixed term of the ARD namespace; other terms stay as they are."""
+    if path.startswith(NAMESPACE):
+        return path.removeprefix(NAMESPACE)
+    prefix, colon, term = path.partition(":")
+    contexts = context if isinstance(context, list) else [context]
+    is_ard = any(isinstance(one, dict) and one.get(prefix) == NAMESPACE for one in contexts)
+    return term if colon and is_ard else path
+
+
+class SearchRequest(_Request):
+    """The body of `POST /ard/search`. No other registries are known, so `federation` has no effect."""
 
     query: Query
     federation: Literal["auto", "referrals", "none"] = "auto"
-    page_size: int = Field(10, ge=1, le=LARGEST_PAGE)
+    page_size: int = Field(10, ge=1, le=MAX_PAGE_SIZE)
     page_token: PageToken | None = None
 
 
-class BrowseQuery(_Asked):
+class ListRequest(_Request):
     """The query of `GET /ard/agents`."""
 
-    filter: Annotated[str, Field(max_length=2000), readable_by(lambda text: _clauses(text))] | None = Field(
+    filter: Annotated[str, Field(max_length=2000), parsed_by(lambda text: _parse_filter(text))] | None = Field(
         None,
-        description="Like type = 'application/a2a-agent-card+json' AND createdAfter > '2026-01-01'; also displayName, "
-        "a part of it in any case, and publisherId. Values with commas between are alternatives",
+        description="Such as type = 'application/a2a-agent-card+json' AND createdAfter > '2026-01-01'; also "
+        "displayName, a part of it in any case, and publisherId. Values separated by commas are alternatives",
     )
-    order_by: Annotated[str, Field(max_length=64), readable_by(lambda text: _order(text))] = Field(
-        "displayName", description="displayName, identifier, type, version or createdAt; with DESC the other way round"
+    order_by: Annotated[str, Field(max_length=64), parsed_by(lambda text: _parse_order(text))] = Field(
+        "displayName", description="displayName, identifier, type, version or createdAt, optionally with DESC"
     )
-    page_size: int = Field(20, ge=1, le=LARGEST_PAGE)
+    page_size: int = Field(20, ge=1, le=MAX_PAGE_SIZE)
     page_token: PageToken | None = None
 
 
-def matching(entries: Iterable[Shown], chosen: dict[str, list[str] | str]) -> list[Shown]:
-    """The entries that have one of the values of every field."""
-    wanted = [
-        (path.split("."), {values} if isinstance(values, str) else set(values)) for path, values in chosen.items()
-    ]
-    found: list[Shown] = []
+def filtered(entries: Iterable[AnyEntry], filter: dict[str, list[str] | str]) -> list[AnyEntry]:
+    """The entries that have one of the values of every term."""
+    terms = [(path.split("."), {values} if isinstance(values, str) else set(values)) for path, values in filter.items()]
+    matches: list[AnyEntry] = []
     for entry in entries:
-        said = {**entry.model_dump(mode="json", by_alias=True, exclude_none=True), "publisher": entry.publisher}
-        if all(values & set(_at(said, path)) for path, values in wanted):
-            found.append(entry)
-    return found
+        members = {**entry.model_dump(mode="json", by_alias=True, exclude_none=True), "publisher": entry.publisher}
+        if all(values & set(_values_at(members, path)) for path, values in terms):
+            matches.append(entry)
+    return matches
 
 
-def browsed(entries: Iterable[Entry], query: BrowseQuery) -> list[Entry]:
-    """The entries that a list is asked for, in its order; equals stand by identifier."""
-    clauses = _clauses(query.filter or "")
-    chosen = [entry for entry in entries if all(clause.holds(entry) for clause in clauses)]
-    key, descending = _order(query.order_by)
+def listed(entries: Iterable[Entry], request: ListRequest) -> list[Entry]:
+    """The entries that match a list request, in its order; equal entries are ordered by identifier."""
+    clauses = _parse_filter(request.filter or "")
+    matches = [entry for entry in entries if all(clause.matches(entry) for clause in clauses)]
+    field, descending = _parse_order(request.order_by)
 
-    def place(entry: Entry) -> tuple[str, str]:
-        said = entry.created_at.isoformat() if key == "createdAt" and entry.created_at else ""
-        shown = entry.model_dump(by_alias=True, include={"display_name", "type", "version"})
-        return said or str(shown.get(key) or "").casefold(), entry.identifier
+    def sort_key(entry: Entry) -> tuple[str, str]:
+        if field == "createdAt":
+            return entry.created_at.isoformat() if entry.created_at else "", entry.identifier
+        members = entry.model_dump(by_alias=True, include={"display_name", "type", "version"})
+        return str(members.get(field) or "").casefold(), entry.identifier
 
-    return sorted(chosen, key=place, reverse=descending)
+    return sorted(matches, key=sort_key, reverse=descending)
 
 
-def page_of(entries: Sequence[Shown], size: int, token: str | None) -> tuple[list[Shown], str | None]:
-    """One page, and the token of the next, None on the last.
+def page_of(entries: Sequence[AnyEntry], size: int, token: str | None) -> tuple[list[AnyEntry], str | None]:
+    """One page, and the token of the next, None on the last page.
 
-    A page goes on after an entry, wherever that stands by now; after its old place where it is gone.
+    A page starts after the last entry of the previous page, or at its old position where that entry is gone.
     """
     start = 0
     if token is not None:
-        position, identifier = _place(token)
-        places = [number for number, entry in enumerate(entries, start=1) if entry.identifier == identifier]
-        start = places[0] if places else max(position - 1, 0)
+        position, identifier = _parse_token(token)
+        positions = [number for number, entry in enumerate(entries, start=1) if entry.identifier == identifier]
+        start = positions[0] if positions else max(position - 1, 0)
     page = list(entries[start : start + size])
     if start + size >= len(entries):
         return page, None
-    place = f"{start + size} {page[-1].identifier}"
-    return page, urlsafe_b64encode(place.encode()).decode().rstrip("=")
+    cursor = f"{start + size} {page[-1].identifier}"
+    return page, urlsafe_b64encode(cursor.encode()).decode().rstrip("=")
 
 
-def _at(value: Any, path: Sequence[str]) -> Iterator[str]:
-    """The values at a path, as texts; a list stands for each of its items."""
+def _values_at(value: Any, path: Sequence[str]) -> Iterator[str]:
+    """The values at a path as strings, of every item where there is a list."""
     if isinstance(value, list):
         for item in cast("list[Any]", value):
-            yield from _at(item, path)
+            yield from _values_at(item, path)
     elif path:
         if isinstance(value, dict) and path[0] in value:
-            yield from _at(cast("dict[str, Any]", value)[path[0]], path[1:])
+            yield from _values_at(cast("dict[str, Any]", value)[path[0]], path[1:])
     else:
         yield value if isinstance(value, str) else json.dumps(value)
 
 
-def _place(token: str) -> tuple[int, str]:
+def _parse_token(token: str) -> tuple[int, str]:
     try:
-        position, _, identifier = (
-            urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4)).decode().partition(" ")
-        )
+        cursor = urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4)).decode()
+        position, _, identifier = cursor.partition(" ")
         return int(position), identifier
     except ValueError:
-        raise PydanticCustomError("token", "is not a token of this registry: take it from the page before") from None
+        raise PydanticCustomError("token", "must be the pageToken of a previous response") from None
 
 
-def _order(text: str) -> tuple[str, bool]:
+def _parse_order(text: str) -> tuple[str, bool]:
     name, _, direction = text.strip().partition(" ")
-    key = _ORDERS.get(name.lower())
-    if key is None or direction.strip().upper() not in {"", "ASC", "DESC"}:
+    field = _ORDERS.get(name.lower())
+    if field is None or direction.strip().upper() not in {"", "ASC", "DESC"}:
         raise PydanticCustomError(
-            "order", "must be displayName, identifier, type, version or createdAt, with ASC or DESC after it or nothing"
+            "order", "must be displayName, identifier, type, version or createdAt, optionally with ASC or DESC"
         )
-    return key, direction.strip().upper() == "DESC"
+    return field, direction.strip().upper() == "DESC"
 
 
 @dataclass(frozen=True, slots=True)
 class _Clause:
     field: str
     values: tuple[str, ...]
-    moment: datetime | None
+    timestamp: datetime | None
 
-    def holds(self, entry: Entry) -> bool:
+    def matches(self, entry: Entry) -> bool:
         match self.field:
             case "displayname":
                 return any(value.casefold() in entry.display_name.casefold() for value in self.values)
@@ -184,38 +206,39 @@ class _Clause:
             case "publisherid":
                 return entry.publisher in self.values
             case _:
-                return self.moment is not None and entry.created_at is not None and entry.created_at > self.moment
+                created = entry.created_at
+                return self.timestamp is not None and created is not None and created > self.timestamp
 
 
-def _clauses(text: str) -> list[_Clause]:
-    """Read `field = 'value, or another' AND field > 'moment'`."""
-    found: list[_Clause] = []
-    start, more = 0, bool(text.strip())
-    while more:
+def _parse_filter(text: str) -> list[_Clause]:
+    """Parse `field = 'value, alternative' AND field > 'timestamp'` (ARD, appendix A)."""
+    clauses: list[_Clause] = []
+    start, has_more = 0, bool(text.strip())
+    while has_more:
         clause = _CLAUSE.match(text, start)
         if clause is None:
             raise PydanticCustomError(
-                "expression", "must read like type = 'application/a2a-agent-card+json' AND displayName = 'orders'"
+                "expression", "must have the form type = 'application/a2a-agent-card+json' AND displayName = 'orders'"
             )
-        field, operator, *quoted, more_of_it = clause.groups()
-        value = next(one for one in quoted if one is not None)
+        field, operator, *alternatives, conjunction = clause.groups()
+        value = next(one for one in alternatives if one is not None)
         if field.lower() not in {"displayname", "type", "publisherid", "createdafter"}:
             raise PydanticCustomError(
                 "expression",
-                "does not know {field}; known are displayName, type, publisherId and createdAfter",
+                "unknown field {field}; known fields are displayName, type, publisherId and createdAfter",
                 {"field": repr(field[:64])},
             )
         if operator == ">" and field.lower() != "createdafter":
-            raise PydanticCustomError("expression", "takes > with createdAfter only")
+            raise PydanticCustomError("expression", "> is allowed with createdAfter only")
         values = tuple(part.strip() for part in value.split(",") if part.strip())
-        found.append(_Clause(field.lower(), values, _moment(value) if field.lower() == "createdafter" else None))
-        start, more = clause.end(), more_of_it is not None
-    return found
+        clauses.append(_Clause(field.lower(), values, _timestamp(value) if field.lower() == "createdafter" else None))
+        start, has_more = clause.end(), conjunction is not None
+    return clauses
 
 
-def _moment(text: str) -> datetime:
+def _timestamp(text: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(text.strip())
+        timestamp = datetime.fromisoformat(text.strip())
     except ValueError:
-        raise PydanticCustomError("moment", "must hold a moment like 2026-01-31T12:00:00Z after createdAfter") from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+        raise PydanticCustomError("timestamp", "createdAfter must be a timestamp like 2026-01-31T12:00:00Z") from None
+    return timestamp.replace(tzinfo=UTC) if timestamp.tzinfo is None else timestamp

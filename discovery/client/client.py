@@ -1,265 +1,291 @@
-"""What agents, MCP servers and portals use to talk to a registry: `DiscoveryClient`, and `registered()` for a lifetime.
-
-Discovery is a help, never a need: whatever goes wrong behind `registered()` is logged and tried again, and reaches
-neither the agent nor its users.
-"""
+"""Calls to a registry. httpx is imported with the first call, so that importing the client costs nothing."""
 
 import asyncio
-import logging
-import random as randomness
+import json
 import ssl
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from datetime import datetime
-from inspect import isawaitable
-from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from pathlib import Path
+from random import random
+from typing import TYPE_CHECKING, Any, Protocol, Self, Unpack, cast
+from urllib.parse import quote, urlencode
 
-from discovery.client.calls import DiscoveryClient, RotatingToken
-from discovery.client.endpoint import local_endpoint, own_endpoint
-from discovery.client.event_stream import RegistryEvent
-from discovery.client.last_list import LastList
-from discovery.client.replies import DiscoveryError, RegistrationRefused, one_line
-from discovery.contract.filters import Chosen
-from discovery.contract.models import Registered, Registration, utc_now
+from pydantic import TypeAdapter
+
+from discovery.client.cache import CachedList, ListCache
+from discovery.client.responses import (
+    DiscoveryError,
+    RegistryEvent,
+    error_of,
+    one_line,
+    parse_events,
+    read_body,
+    translated_errors,
+    validated,
+)
+from discovery.contract import AgentRecord, Filters, FilterValues, Registered, Registration, is_loopback, utc_now
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = [
-    "Chosen",
-    "DiscoveryClient",
-    "DiscoveryError",
-    "LastList",
-    "RegistrationRefused",
-    "RegistrationState",
-    "RegistryEvent",
-    "RotatingToken",
-    "local_endpoint",
-    "own_endpoint",
-    "registered",
-]
+CONNECT_SECONDS = 2.0
+RESPONSE_SECONDS = 5.0
+# A connection outlives the pause between two heartbeats. Shorter than the keep-alive of the registry (75 s) and of
+# common proxies, so that this side closes it first.
+KEEP_ALIVE_SECONDS = 55.0
+STREAM_READ_SECONDS = 30.0  # the registry sends at least a comment every ten seconds
+RECONNECT_SECONDS = 1.0
+MAX_RESPONSE_BYTES = 256 * 1024
+MAX_LIST_BYTES = 64 * 1024 * 1024
 
-Said = Registration | Callable[[], Registration | Awaitable[Registration | None] | None]
-"""What to register: the same for ever, or asked for before every attempt; None is to say nothing this time."""
-
-GOODBYE_SECONDS = 2.0
-REFUSED_RETRY_SECONDS = 300.0
-LONGEST_BACKOFF_SECONDS = 60.0
-LONGEST_WAIT_SECONDS = 3600.0  # for what a registry asks: it may be wrong, and we want to come back some day
-READY_INTERVAL_SECONDS = 0.1
-READY_TIMEOUT_SECONDS = 2.0
-
-logger = logging.getLogger(__name__)
+_AGENTS = TypeAdapter(list[AgentRecord])
+_AGENT = TypeAdapter(AgentRecord)
+_REGISTERED = TypeAdapter(Registered)
 
 
-@dataclass(slots=True)
-class RegistrationState:
-    """How it stands with the registry, for the agent's own `/health`."""
+class RotatingToken(Protocol):
+    """A bearer token that can be replaced while it is in use."""
 
-    registered: bool = False  # the last attempt was answered with yes
-    last_error: str | None = None
-    last_success: datetime | None = None
+    @property
+    def value(self) -> str | None:
+        """The current token."""
+        ...
+
+    async def renewed(self, refused: str | None) -> str | None:
+        """The token to retry with after one was refused; None where there is no newer one."""
+        ...
 
 
-@asynccontextmanager
-async def registered(
-    registration: Said,
-    *,
-    url: str,
-    token: str | RotatingToken | None = None,
-    heartbeat_seconds: float | None = None,
-    ready: str | Callable[[], Awaitable[bool]] | None = None,
-    tls: ssl.SSLContext | None = None,
-    transport: "httpx.AsyncBaseTransport | None" = None,
-    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
-    random: Callable[[], float] = randomness.random,
-    now: Callable[[], datetime] = utc_now,
-) -> AsyncGenerator[RegistrationState]:
-    """Keep an agent registered while the block runs; returns at once and never raises on the registry's account.
+@dataclass(frozen=True, slots=True)
+class _StaticToken:
+    value: str | None
+
+    async def renewed(self, refused: str | None) -> str | None:
+        return None
+
+
+class DiscoveryClient:
+    """A client of one registry, which connects with the first call. Close it, or use it with `async with`.
+
+    Every method raises `DiscoveryError`, and nothing else, within seconds when the call fails.
 
     Args:
-        registration: What to say, or a function that is asked before every attempt, so that status and endpoint can
-            change; where it gives None, that heartbeat is left out and the lease runs on. A `boot_id` is added where
-            there is none, and `ttl_seconds` follows from the heartbeat.
-        url: The registry's address.
-        token: The registry's bearer token; one that rotates is renewed once when it is refused.
-        heartbeat_seconds: Repeat at about this pace (the registry's word counts); None registers once, for ever.
-        ready: A URL of the agent's own that must answer first, or a coroutine function that says whether it would.
-        tls: What the registry's certificate is checked against and which one is shown to it, as `client_tls` makes it.
-        transport: The wire, for tests.
-        sleep: Waits so many seconds.
-        random: Uniform in [0, 1).
-        now: The clock, for `last_success` and for a `Retry-After` that is a date.
+        url: The address of the registry.
+        token: The bearer token; a rotating one is renewed once when the registry refuses it (`401`).
+        transport: The httpx transport, for tests.
+        now: The clock.
+        cache_folder: Keep every list there; `cached_agents` returns it while the registry is unavailable.
+        tls: The authorities to trust and the certificate to show; the system's authorities without it.
     """
-    client = DiscoveryClient(url, token=token, transport=transport, now=now, tls=tls)
-    registrar = _Registrar(registration, client, heartbeat_seconds, ready, sleep, random, now)
-    task = asyncio.create_task(registrar.run(), name="discovery-registration")
-    try:
-        yield registrar.state
-    finally:
-        await _uninterrupted(registrar.leave(task))
 
-
-class _Registrar:
     def __init__(
         self,
-        registration: Said,
-        client: DiscoveryClient,
-        heartbeat_seconds: float | None,
-        ready: str | Callable[[], Awaitable[bool]] | None,
-        sleep: Callable[[float], Awaitable[object]],
-        random: Callable[[], float],
-        now: Callable[[], datetime],
+        url: str,
+        *,
+        token: str | RotatingToken | None = None,
+        transport: "httpx.AsyncBaseTransport | None" = None,
+        now: Callable[[], datetime] = utc_now,
+        cache_folder: Path | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self.state = RegistrationState()
-        self._registration, self._client, self._heartbeat, self._ready = registration, client, heartbeat_seconds, ready
-        self._sleep, self._random, self._now = sleep, random, now
-        self._boot_id = str(uuid4())
-        self._sent: Registration | None = None
-        self._failures = 0
-        self._told: set[str] = set()  # what was logged aloud and is not to be said again
+        self.url = url.rstrip("/")
+        self._token: RotatingToken = _StaticToken(token) if token is None or isinstance(token, str) else token
+        self._tls = tls
+        self._transport = transport
+        self._now = now
+        self._http: httpx.AsyncClient | None = None
+        self._has_connected = False
+        self._cache = None if cache_folder is None else ListCache(cache_folder, self.url)
 
-    async def run(self) -> None:
-        while not await self._answers():
-            await self._sleep(READY_INTERVAL_SECONDS)
+    @property
+    def address(self) -> str:
+        """The URL of the registry for logs: without a user name and password."""
+        scheme, _, rest = self.url.rpartition("://")
+        authority, slash, path = rest.partition("/")
+        return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}" if scheme else rest
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections. The client can be used again afterwards."""
+        http, self._http = self._http, None
+        if http is not None:
+            await http.aclose()
+
+    async def register(self, registration: Registration) -> Registered:
+        """Add or renew one instance of an agent."""
+        body = registration.model_dump_json(exclude_none=True).encode()
+        answer = await self._call("POST", "/register", content=body)
+        if answer is None:  # a minimal registry may respond without a body
+            answer = {}
+        if not isinstance(answer, dict):
+            raise DiscoveryError("the registry's response is not an object")
+        sent = {"name": registration.name, "instance_id": registration.instance_id}
+        return validated(_REGISTERED, sent | cast("dict[str, Any]", answer))
+
+    async def remove(self, name: str, *, instance_id: str | None = None, boot_id: str | None = None) -> None:
+        """Remove one instance, or all of a name; no error where it is gone already."""
+        parameters = {"instance_id": instance_id, "boot_id": boot_id}
+        query = urlencode({key: value for key, value in parameters.items() if value is not None}, quote_via=quote)
+        await self._call("DELETE", f"/agents/{quote(name, safe='')}" + (f"?{query}" if query else ""))
+
+    async def agents(self, **filters: Unpack[FilterValues]) -> list[AgentRecord]:
+        """List all agents that match the filters, sorted by name.
+
+        Several values of one filter are alternatives: `agents(status=["stale", "down"], tag="billing")`.
+        """
+        chosen = Filters.of(filters)
+        agents = await self._list(chosen)
+        if self._cache is not None:
+            await asyncio.to_thread(self._cache.store, chosen, agents, self._now())
+        return agents
+
+    async def cached_agents(self, **filters: Unpack[FilterValues]) -> CachedList | None:
+        """The last result of `agents`, of this process or an earlier one; None where none is cached."""
+        return None if self._cache is None else await asyncio.to_thread(self._cache.load, Filters.of(filters))
+
+    async def _list(self, filters: Filters) -> list[AgentRecord]:
+        query = "?" + urlencode(filters.parameters) if filters else ""
+        try:
+            content, headers = await self._exchange("GET", f"/agents{query}", limit=MAX_LIST_BYTES)
+        except DiscoveryError as error:
+            if not filters or error.status not in {400, 422} or error.code == "invalid_parameter":
+                raise
+            return filters.apply(validated(_AGENTS, await self._call("GET", "/agents", limit=MAX_LIST_BYTES)))
+        agents = validated(_AGENTS, content)
+        # A minimal registry has no filters: it rejects them, or returns all agents.
+        return agents if "x-registry-revision" in headers else filters.apply(agents)
+
+    async def agent(self, name: str) -> AgentRecord | None:
+        """One agent, or None where the registry has no agent of that name."""
+        try:
+            answer = await self._call("GET", f"/agents/{quote(name, safe='')}", limit=MAX_LIST_BYTES)
+        except DiscoveryError as error:
+            if error.code == "agent_not_found":
+                return None
+            if error.status not in {404, 405}:
+                raise
+            # A minimal registry has no such route, only the list.
+            return next((agent for agent in await self.agents() if agent.name == name), None)
+        return validated(_AGENT, answer)
+
+    async def events(self, *, last_id: str | None = None) -> AsyncGenerator[RegistryEvent]:
+        """Follow the changes of the registry, from now on or from `last_id` on. Use it with `aclosing`.
+
+        A broken connection is resumed. The first event of a new stream is a `reset`: read `agents()`.
+
+        Raises:
+            DiscoveryError: The registry is unreachable, has no event stream (`status` is 404, or that of another
+                error), or closed the stream before the first event. The `id` of the last event is where to resume.
+        """
         while True:
+            has_received = False
+            async with aclosing(self._stream(last_id)) as events:
+                async for event in events:
+                    has_received = True
+                    if event is not None:
+                        last_id = event.id or last_id
+                        yield event
+            if not has_received:
+                raise DiscoveryError("the event stream was closed before the first event")
+            await asyncio.sleep(RECONNECT_SECONDS * random())  # a restarted registry has many readers
+
+    async def _stream(self, last_id: str | None) -> AsyncGenerator[RegistryEvent | None]:
+        """The events of one connection, until it is closed or lost."""
+        import httpx
+
+        headers = {"accept": "text/event-stream"} | _authorization(self._token.value)
+        headers |= {} if last_id is None else {"last-event-id": last_id}
+        timeout = httpx.Timeout(RESPONSE_SECONDS, connect=CONNECT_SECONDS, read=STREAM_READ_SECONDS)
+        request = self._client().stream("GET", f"{self.url}/events", headers=headers, timeout=timeout)
+        async with AsyncExitStack() as stack:
+            with translated_errors(RESPONSE_SECONDS):
+                async with asyncio.timeout(RESPONSE_SECONDS):
+                    response = await stack.enter_async_context(request)
+                    if not response.is_success:
+                        raise error_of(response, await read_body(response, MAX_RESPONSE_BYTES), self._now())
+            kind = response.headers.get("content-type", "no content type")
+            if not kind.startswith("text/event-stream"):
+                raise DiscoveryError(f"not an event stream but {one_line(kind)}", status=response.status_code)
+            events = await stack.enter_async_context(aclosing(parse_events(response.aiter_raw())))
             try:
-                current = await self._current()
-                if current is None:
-                    delay = self._interval()
-                else:
-                    self._sent = current
-                    delay = self._succeeded(await self._client.register(current))
-            except Exception as error:  # a background loop: nothing that happens here may reach the agent
-                delay = self._failed(error)
-            if delay is None:
+                async for event in events:
+                    yield event
+            except httpx.TransportError:  # the connection was lost, or was silent for too long
                 return
-            await self._sleep(delay)
+            except (ValueError, RecursionError) as error:
+                raise DiscoveryError(f"the event stream is not a registry's: {one_line(error)}") from error
 
-    async def leave(self, task: "asyncio.Task[None]") -> None:
-        with suppress(Exception):  # best effort: the lease is the truth
-            async with asyncio.timeout(GOODBYE_SECONDS):
-                task.cancel()
-                await asyncio.wait({task})
-                if self._sent is not None:
-                    await self._client.remove(
-                        self._sent.name, instance_id=self._sent.instance_id, boot_id=self._sent.boot_id
-                    )
-        with suppress(Exception):
-            await self._client.aclose()
+    async def _call(
+        self, method: str, path: str, *, content: bytes | None = None, limit: int = MAX_RESPONSE_BYTES
+    ) -> Any:
+        return (await self._exchange(method, path, content=content, limit=limit))[0]
 
-    async def _answers(self) -> bool:
+    async def _exchange(
+        self, method: str, path: str, *, content: bytes | None = None, limit: int = MAX_RESPONSE_BYTES
+    ) -> "tuple[Any, httpx.Headers]":
+        """The decoded body and the headers of a response; retried once with a renewed token."""
+        token = self._token.value
         try:
-            if self._ready is None:
-                return True
-            return await (_is_served(self._ready) if isinstance(self._ready, str) else self._ready())
-        except Exception as error:  # not yet, whatever the reason
-            logger.debug("not serving yet: %s", one_line(error))
-            return False
-
-    async def _current(self) -> Registration | None:
-        said = self._registration if isinstance(self._registration, Registration) else self._registration()
-        registration = await said if isawaitable(said) else said
-        if registration is None:
-            return None
-        ttl = None if self._heartbeat is None else 3 * self._heartbeat
-        changes = {"ttl_seconds": ttl, "boot_id": registration.boot_id or self._boot_id}
-        return registration.model_copy(update=changes)
-
-    def _succeeded(self, answer: Registered) -> float | None:
-        """Seconds until the next beat, or None where there is none."""
-        again = self._failures > 0 or not self.state.last_success
-        self._failures = 0
-        self._told -= {"unreachable", "refused", "superseded"}
-        self.state.registered, self.state.last_error, self.state.last_success = True, None, self._now()
-        logger.log(
-            logging.INFO if again else logging.DEBUG,
-            "registered with %s as %s/%s",
-            self._client.address,
-            one_line(answer.name),
-            one_line(answer.instance_id),
-        )
-        for notice in answer.warnings:
-            hint = f" {notice.hint}" if notice.hint else ""
-            level = logging.DEBUG if self._told_before(notice.code) else logging.WARNING
-            logger.log(level, "the registry warns: %s", one_line(notice.message + hint))
-        if self._heartbeat is None:
-            return None
-        interval = self._heartbeat
-        if answer.lease is not None:  # its word counts, within reason: neither a storm nor silence beyond the lease
-            least = min(self._heartbeat, 1.0)
-            interval = max(least, min(answer.lease.interval_seconds, answer.lease.ttl_seconds, LONGEST_WAIT_SECONDS))
-        return interval * (0.9 + 0.2 * self._random())
-
-    def _failed(self, error: Exception) -> float:
-        """Seconds until the next try."""
-        self._failures += 1
-        self.state.registered, self.state.last_error = False, one_line(error) or type(error).__name__
-        where = self._client.address
-        if isinstance(error, RegistrationRefused):
-            level = logging.DEBUG if self._told_before("refused") else logging.ERROR
-            logger.log(level, "%s refuses this agent (%s); it is asked again every 5 minutes", where, one_line(error))
-            return max(REFUSED_RETRY_SECONDS, min(error.retry_after or 0.0, LONGEST_WAIT_SECONDS))
-        if isinstance(error, DiscoveryError) and error.code == "superseded":
-            self._tell_of_the_other(where)
-            return self._interval()
-        level = logging.DEBUG if self._told_before("unreachable") else logging.WARNING
-        logger.log(level, "cannot register with %s (%s); serving goes on, trying again", where, self.state.last_error)
-        # Full jitter, and never slower than the heartbeat: a registry that is back is whole after one interval.
-        ceiling = min(LONGEST_BACKOFF_SECONDS, self._heartbeat or LONGEST_BACKOFF_SECONDS)
-        delay = min(ceiling, 2.0 ** min(self._failures - 1, 10)) * self._random()
-        asked = error.retry_after if isinstance(error, DiscoveryError) else None
-        if asked:  # never earlier than asked, and not all of a fleet in the same instant
-            delay = max(delay, min(asked, LONGEST_WAIT_SECONDS) * (1 + 0.1 * self._random()))
-        return delay
-
-    def _tell_of_the_other(self, where: str) -> None:
-        assert self._sent is not None
-        logger.log(
-            logging.DEBUG if self._told_before("superseded") else logging.WARNING,
-            "another process registered as %s/%s with %s after this one: stop one of them, or give each its own "
-            "instance_id; until then this one is not listed, and goes on trying",
-            one_line(self._sent.name),
-            one_line(self._sent.instance_id),
-            where,
-        )
-
-    def _interval(self) -> float:
-        return (self._heartbeat or LONGEST_BACKOFF_SECONDS) * (0.9 + 0.2 * self._random())
-
-    def _told_before(self, what: str) -> bool:
-        before = what in self._told
-        if len(self._told) < 100:  # codes come from outside
-            self._told.add(what)
-        return before
-
-
-async def _is_served(url: str) -> bool:
-    """Whether anything at all answers there: the port is our own, so its certificate and its status say nothing."""
-    import httpx
-
-    try:
-        async with (
-            httpx.AsyncClient(trust_env=False, verify=False, timeout=READY_TIMEOUT_SECONDS) as http,
-            http.stream("GET", url),
-        ):
-            return True
-    except (httpx.ReadError, httpx.RemoteProtocolError):
-        if not url.startswith("https://"):
-            raise
-        return True  # behind the handshake: it is served, to those with a certificate
-
-
-async def _uninterrupted(work: Coroutine[Any, Any, None]) -> None:
-    """Finish bounded work although we are being cancelled, and pass the cancellation on afterwards."""
-    task = asyncio.ensure_future(work)
-    interruption: asyncio.CancelledError | None = None
-    while not task.done():
+            response, body = await self._send(method, path, token, content, limit)
+        except DiscoveryError as error:
+            renewed = await self._token.renewed(token) if error.status == 401 else None
+            if renewed is None:
+                raise
+            response, body = await self._send(method, path, renewed, content, limit)
         try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            interruption = error
-    if interruption is not None:
-        raise interruption
+            return json.loads(body) if body.strip() else None, response.headers
+        except (ValueError, RecursionError) as error:
+            kind = response.headers.get("content-type", "no content type")
+            raise DiscoveryError(f"the response is not JSON but {one_line(kind)}: is this a registry?") from error
+
+    async def _send(
+        self, method: str, path: str, token: str | None, content: bytes | None, limit: int
+    ) -> "tuple[httpx.Response, bytes]":
+        import httpx
+
+        headers = _authorization(token) | ({} if content is None else {"content-type": "application/json"})
+
+        async def send() -> "tuple[httpx.Response, bytes]":
+            request = self._client().stream(method, self.url + path, content=content, headers=headers)
+            async with request as response:
+                return response, await read_body(response, limit)
+
+        with translated_errors(RESPONSE_SECONDS):
+            async with asyncio.timeout(RESPONSE_SECONDS):  # for the whole exchange, however slow the body arrives
+                try:
+                    response, body = await send()
+                except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+                    # The server may have closed the kept connection just then. Every call can be repeated safely.
+                    if not self._has_connected:
+                        raise
+                    response, body = await send()
+        self._has_connected = True
+        if not response.is_success:
+            raise error_of(response, body, self._now())
+        return response, body
+
+    def _client(self) -> "httpx.AsyncClient":
+        import httpx
+
+        if self._http is None:
+            headers = {"accept": "application/json", "accept-encoding": "identity", "user-agent": "myagent-discovery"}
+            self._http = httpx.AsyncClient(
+                transport=self._transport,
+                verify=True if self._tls is None else self._tls,
+                headers=headers,
+                timeout=httpx.Timeout(RESPONSE_SECONDS, connect=CONNECT_SECONDS),
+                limits=httpx.Limits(max_connections=4, keepalive_expiry=KEEP_ALIVE_SECONDS),
+                trust_env=not is_loopback(self.url),  # a proxy cannot reach this machine's loopback
+            )
+        return self._http
+
+
+def _authorization(token: str | None) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"} if token else {}

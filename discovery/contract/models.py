@@ -1,15 +1,12 @@
-"""The wire: what agents, portals and the registry say to each other, as pydantic models and nothing else.
+"""The messages between agents, clients and the registry, as pydantic models.
 
-Additive for ever. A reader ignores what it does not know, so an old client understands a new registry and the other
-way round; only a `Registration` is held to limits, because a registry has to keep it and show it to everyone.
+They only ever gain optional fields: readers ignore unknown ones, so old clients and new registries understand each
+other. Only a `Registration` has limits, because the registry stores it and shows it to every reader.
 """
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from functools import lru_cache
-from ipaddress import ip_address
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, NamedTuple, Self, cast
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, Tag, model_validator
@@ -17,14 +14,13 @@ from pydantic_core import PydanticCustomError, from_json, to_json
 
 from discovery.contract.fields import (
     NAME_OR_OBJECT,
+    HttpUrl,
     Identity,
     Line,
-    Moment,
     Name,
-    Prose,
-    WebAddress,
-    empty,
-    provider_and_name,
+    Text,
+    Timestamp,
+    split_model_name,
 )
 
 MAX_BODY_BYTES = 256 * 1024
@@ -40,167 +36,139 @@ FORBIDDEN_FIELDS = frozenset(
 ReportedStatus = Literal["up", "degraded", "draining"]
 
 
-def utc_now() -> datetime:
-    """The clock of a process that was given no other: now, aware, in UTC."""
-    return datetime.now(UTC)
-
-
-@lru_cache(maxsize=256)  # every request asks it of the same few
-def is_loopback(address: str) -> bool:
-    """Whether a URL or host reaches only its own machine. Names are not looked up: only `localhost` counts."""
-    try:
-        host = (urlsplit(address).hostname or "") if "://" in address else address.strip("[]")
-        return host == "localhost" or host.endswith(".localhost") or ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-class _Wire(BaseModel):
-    """Frozen, deaf to fields that a later version may add, and silent about values in its errors."""
+class _Message(BaseModel):
+    """Immutable, ignores unknown fields, and keeps values out of its error messages."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
-    def __eq__(self, other: object) -> bool:
-        # Every registration is compared. A model here is its fields: nothing private, nothing extra, no generics.
-        return type(self) is type(other) and vars(self) == vars(other)
 
-
-class ToolInfo(_Wire):
-    """A tool as a reader of the list sees it; `input_schema` is JSON Schema."""
+class ToolInfo(_Message):
+    """A tool of an agent; `input_schema` is JSON Schema."""
 
     name: Line
-    description: Prose | None = None
+    description: Text | None = None
     input_schema: dict[str, JsonValue] | None = None
 
 
-class Skill(_Wire):
-    """Something the agent can do, in words; the shape of an A2A skill."""
+class Skill(_Message):
+    """A skill of an agent, in the format of A2A."""
 
     name: Line
     id: Line | None = None
-    description: Prose | None = None
+    description: Text | None = None
     tags: list[Line] = Field(default=[], max_length=MAX_TAGS)
-    examples: list[Prose] = Field(default=[], max_length=32)
+    examples: list[Text] = Field(default=[], max_length=32)
 
 
 Tool = Annotated[Annotated[Line, Tag("name")] | Annotated[ToolInfo, Tag("object")], NAME_OR_OBJECT]
 SkillItem = Annotated[Annotated[Line, Tag("name")] | Annotated[Skill, Tag("object")], NAME_OR_OBJECT]
 
 
-class ModelInfo(_Wire):
-    """Which model answers. An endpoint or a key has no place here: unknown keys are dropped."""
+class ModelInfo(_Message):
+    """The model that an agent uses, without its endpoint or key."""
 
     provider: Line | None = None
     name: Line
 
 
-class Links(_Wire):
-    """Where more is to be read about an agent."""
+class Links(_Message):
+    """URLs with more about an agent: its A2A card, its health, its documentation."""
 
-    card: WebAddress | None = None
-    health: WebAddress | None = None
-    docs: WebAddress | None = None
+    card: HttpUrl | None = None
+    health: HttpUrl | None = None
+    docs: HttpUrl | None = None
 
 
-class Check(_Wire):
-    """One thing the agent looked at itself, and what it found."""
+class Check(_Message):
+    """The result of one of the agent's own health checks."""
 
     name: Line
     ok: bool
-    reason: Prose | None = None
+    reason: Text | None = None
 
 
-class Registration(_Wire):
-    """What `POST /register` takes: the first five fields are the minimal contract, the rest is optional for ever."""
+class Registration(_Message):
+    """The body of `POST /register`. The first five fields are required; all others stay optional."""
 
     name: Name
-    endpoint: WebAddress
+    endpoint: HttpUrl
     agent_type: Identity
     tools: list[Tool] = Field(max_length=MAX_TOOLS)
     version: Identity
 
-    public_endpoint: WebAddress | None = None
+    public_endpoint: HttpUrl | None = None
     instance_id: Identity = DEFAULT_INSTANCE_ID
     boot_id: Identity | None = None
     ttl_seconds: float | None = Field(default=None, gt=0, le=7 * 86_400, allow_inf_nan=False)
     status: ReportedStatus = "up"
-    checks: list[Check] = empty(max_length=64)
-    description: Prose | None = None
+    checks: list[Check] = Field(default_factory=list[Check], max_length=64)
+    description: Text | None = None
     owner: Line | None = None
-    tags: list[Line] = empty(max_length=MAX_TAGS)
-    skills: list[SkillItem] = empty(max_length=256)
-    protocols: list[Line] = empty(max_length=32)
+    tags: list[Line] = Field(default_factory=list[str], max_length=MAX_TAGS)
+    skills: list[SkillItem] = Field(default_factory=list[str | Skill], max_length=256)
+    protocols: list[Line] = Field(default_factory=list[str], max_length=32)
     links: Links | None = None
-    model: Annotated[ModelInfo, BeforeValidator(provider_and_name)] | None = None
+    model: Annotated[ModelInfo, BeforeValidator(split_model_name)] | None = None
     config_fingerprint: Line | None = None
-    metadata: dict[str, JsonValue] = empty(dict)
-
-    def changed(self, values: dict[str, Any]) -> Self:
-        """A copy with other values, which are good: `model_copy`, without a copy of what nobody changes."""
-        copy = self.__class__.__new__(self.__class__)
-        object.__setattr__(copy, "__dict__", vars(self) | values)
-        object.__setattr__(copy, "__pydantic_fields_set__", self.__pydantic_fields_set__)
-        object.__setattr__(copy, "__pydantic_extra__", None)
-        object.__setattr__(copy, "__pydantic_private__", None)
-        return copy
+    metadata: dict[str, JsonValue] = Field(default_factory=dict[str, JsonValue])
 
     @model_validator(mode="before")
     @classmethod
-    def _holds_nothing_forbidden(cls, data: Any) -> Any:
+    def _reject_forbidden_fields(cls, data: Any) -> Any:
         if isinstance(data, dict):
-            sent = cast("dict[Any, Any]", data)
-            for field in [*sent, *_keys_within(sent.get("metadata"))]:
+            fields = cast("dict[Any, Any]", data)
+            for field in [*fields, *_nested_keys(fields.get("metadata"))]:
                 if isinstance(field, str) and field.lower() in FORBIDDEN_FIELDS:
                     raise PydanticCustomError(
                         "forbidden_field",
-                        "'{field}' must not be sent: prompts and secrets have no place in a registry",
+                        "'{field}' must not be sent: a registry stores no prompts and no secrets",
                         {"field": field},
                     )
         return cast("Any", data)
 
     @model_validator(mode="after")
-    def _can_be_kept(self) -> Self:
+    def _check_json(self) -> Self:
         schemas = [tool.input_schema for tool in self.tools if isinstance(tool, ToolInfo) and tool.input_schema]
         try:
             from_json(to_json([self.metadata, schemas]), allow_inf_nan=False)
-        except ValueError:  # NaN, half a surrogate pair, absurd depth: no reader could parse it
-            raise PydanticCustomError("not_json", "metadata and input_schema must be plain JSON") from None
+        except ValueError:  # NaN, a lone surrogate, extreme nesting: readers could not parse it
+            raise PydanticCustomError("not_json", "metadata and input_schema must be valid JSON") from None
         if self.metadata and len(json.dumps(self.metadata, ensure_ascii=False).encode()) > MAX_METADATA_BYTES:
             raise PydanticCustomError("metadata_too_large", "metadata must be at most 16 KiB as JSON")
         return self
 
 
-def _keys_within(value: Any) -> Iterator[Any]:
-    """Every key at any depth, without recursion: the depth is the sender's choice."""
-    waiting = [value]
-    while waiting:
-        node = waiting.pop()
+def _nested_keys(value: Any) -> Iterator[Any]:
+    """All keys at any depth, without recursion: the sender decides the depth."""
+    remaining = [value]
+    while remaining:
+        node = remaining.pop()
         if isinstance(node, dict):
             members = cast("dict[Any, Any]", node)
             yield from members
-            waiting.extend(members.values())
+            remaining.extend(members.values())
         elif isinstance(node, list):
-            waiting.extend(cast("list[Any]", node))
+            remaining.extend(cast("list[Any]", node))
 
 
-class Lease(_Wire):
-    """For how long the registry believes the agent without hearing from it, and how often it wants to hear."""
+class Lease(_Message):
+    """How long an entry is valid without a heartbeat, and how often to send one."""
 
     ttl_seconds: float = Field(gt=0, allow_inf_nan=False)
     interval_seconds: float = Field(gt=0, allow_inf_nan=False)
-    expires_at: Moment | None = None
+    expires_at: Timestamp | None = None
 
 
-class Notice(_Wire):
-    """Something accepted that is probably not what was meant."""
+class Notice(_Message):
+    """A warning about a registration that was accepted."""
 
     code: str
     message: str
     hint: str | None = None
 
 
-class Registered(_Wire):
-    """The answer to `POST /register`. All but the name may be missing: the minimal contract promises no body."""
+class Registered(_Message):
+    """The response to `POST /register`. A minimal registry may omit everything but the name."""
 
     name: str
     instance_id: str = DEFAULT_INSTANCE_ID
@@ -211,32 +179,32 @@ class Registered(_Wire):
     warnings: list[Notice] = []
 
 
-class Reachability(_Wire):
-    """What the registry found when it called the endpoint itself; absent where its probe is off."""
+class Reachability(_Message):
+    """The result of the registry's own check of the endpoint; absent while its probe is off."""
 
     ok: bool
     reason: str
-    checked_at: Moment
+    checked_at: Timestamp
     latency_ms: float | None = None
 
 
-class Conflict(_Wire):
-    """Another live process that claims the same name and instance. The newer one is shown and keeps the entry."""
+class Conflict(_Message):
+    """Another live process with the same name and instance. The newer process keeps the entry."""
 
     boot_id: str
     endpoint: str
-    last_seen: Moment
+    last_seen: Timestamp
 
 
-class Matched(_Wire):
-    """A place where the words of a search stand: a field of the record, and its text there."""
+class Matched(_Message):
+    """A field of a record that matches a search, and the text that matches."""
 
     field: str
     text: str
 
 
-class InstanceRecord(_Wire):
-    """One process behind a name. `status` is open: a later registry may know more states."""
+class InstanceRecord(_Message):
+    """One instance of an agent. Later registries may add values of `status`."""
 
     instance_id: str
     boot_id: str | None = None
@@ -245,10 +213,10 @@ class InstanceRecord(_Wire):
     version: str
     status: str
     status_reason: str
-    since: Moment
-    registered_at: Moment
-    last_seen: Moment
-    next_transition_at: Moment | None = None
+    since: Timestamp
+    registered_at: Timestamp
+    last_seen: Timestamp
+    next_transition_at: Timestamp | None = None
     ttl_seconds: float | None = None
     checks: list[Check] = []
     observed_address: str | None = None
@@ -257,10 +225,10 @@ class InstanceRecord(_Wire):
     revision: int
 
 
-class AgentRecord(_Wire):
-    """One name in `GET /agents`: the best instance on top, all of them under `instances`.
+class AgentRecord(_Message):
+    """One agent in `GET /agents`: the fields of its best instance, and all of them under `instances`.
 
-    Lenient, so that a client can read a registry that keeps nothing but the minimal contract.
+    Almost everything is optional, so that clients can read a minimal registry.
     """
 
     name: str
@@ -270,9 +238,9 @@ class AgentRecord(_Wire):
     version: str
     status: str = "registered"
     status_reason: str | None = None
-    since: Moment | None = None
-    last_seen: Moment | None = None
-    next_transition_at: Moment | None = None
+    since: Timestamp | None = None
+    last_seen: Timestamp | None = None
+    next_transition_at: Timestamp | None = None
     public_endpoint: str | None = None
     description: str | None = None
     owner: str | None = None
@@ -280,24 +248,24 @@ class AgentRecord(_Wire):
     skills: list[str | Skill] = []
     protocols: list[str] = []
     links: Links | None = None
-    model: Annotated[ModelInfo, BeforeValidator(provider_and_name)] | None = None
+    model: Annotated[ModelInfo, BeforeValidator(split_model_name)] | None = None
     config_fingerprint: str | None = None
     metadata: dict[str, JsonValue] = {}
     reachability: Reachability | None = None
     conflict: Conflict | None = None
     instances: list[InstanceRecord] = []
-    matched: list[Matched] | None = Field(default=None, exclude_if=lambda found: found is None)
+    matched: list[Matched] | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
-class FieldProblem(_Wire):
-    """One field of a request, and what is wrong with it."""
+class FieldProblem(_Message):
+    """A field of a request, and why it is invalid."""
 
     field: str
     reason: str
 
 
-class Problem(_Wire):
-    """Every error answer, as `application/problem+json` (RFC 9457)."""
+class Problem(_Message):
+    """An error response, as `application/problem+json` (RFC 9457)."""
 
     type: str = "about:blank"
     title: str
@@ -307,3 +275,25 @@ class Problem(_Wire):
     hint: str | None = None
     request_id: str | None = None
     errors: list[FieldProblem] = []
+
+
+class ProtocolEndpoints(NamedTuple):
+    """The URLs of an agent by protocol; None where the agent does not offer the protocol."""
+
+    endpoint: str
+    health: str | None = None
+    card: str | None = None
+    mcp: str | None = None
+
+
+def protocol_endpoints(agent: AgentRecord | Registration) -> ProtocolEndpoints:
+    """Derive the URLs that an agent serves from its registration."""
+    endpoint, links = agent.endpoint.rstrip("/"), agent.links or Links()
+    card = (links.card or f"{endpoint}/.well-known/agent-card.json") if "a2a" in agent.protocols else None
+    mcp = None
+    if "mcp" in agent.protocols or agent.agent_type == "mcp_server":
+        # An agent serves MCP at /mcp; an MCP server registers the URL itself, or only its host.
+        path = urlsplit(endpoint).path
+        is_mcp_url = path.endswith("/mcp") or (path and agent.agent_type == "mcp_server")
+        mcp = endpoint if is_mcp_url else f"{endpoint}/mcp"
+    return ProtocolEndpoints(endpoint, links.health, card, mcp)

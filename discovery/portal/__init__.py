@@ -7,6 +7,7 @@ from importlib.resources import files
 from fastapi import APIRouter, Request, Response
 
 from discovery.api.auth import OPEN, Scoped
+from discovery.api.dependencies import Config
 from discovery.api.problems import Refusal
 
 router = APIRouter(include_in_schema=False, route_class=Scoped)
@@ -56,9 +57,12 @@ HEADERS = {
 
 
 @router.get("/", openapi_extra=OPEN)
-async def page(request: Request) -> Response:
-    """The page itself."""
-    return _file("index.html", request)
+async def page(request: Request, settings: Config) -> Response:
+    """The page itself. Its `Link` header leads ARD clients to the manifest."""
+    response = _file("index.html", request)
+    if settings.ard:
+        response.headers["link"] = '<.well-known/ard.json>; rel="ard"'
+    return response
 
 
 @router.get("/portal/{name}", openapi_extra=OPEN)

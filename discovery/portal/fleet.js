@@ -7,7 +7,7 @@ import { modelOf, serversOf, toolName } from "./words.js";
 // The two signs of life, told apart: what an agent says of itself, and what answers at its address.
 export const heartbeat = (one) => (one.status === "stale" || one.status === "down" ? "lost" : one.status === "registered" ? "none" : "fine");
 export function endpoint({ reachability }) {
-  if (!reachability || /^not asked/.test(reachability.reason)) return "unknown"; // the registry may not call every address
+  if (!reachability || /^not called/.test(reachability.reason)) return "unknown"; // the registry may not call every address
   if (reachability.ok) return "fine";
   return reachability.latency_ms === null ? "refused" : "faulty"; // nobody there, or one who answers wrongly
 }

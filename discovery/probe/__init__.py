@@ -1,1 +1,5 @@
-"""Checks whether registered endpoints answer."""
+"""Checks whether registered endpoints can be reached."""
+
+from discovery.probe.prober import probing
+
+__all__ = ["probing"]

@@ -1,7 +1,6 @@
-"""The probe: now and then every endpoint is called, and the table learns what answered. Off unless it is asked for.
+"""Calls every registered endpoint at intervals and records the result in the registry. Off by default.
 
-A heartbeat says that an agent can reach the registry, not that anyone can reach the agent. Here are those two told
-apart. It runs beside everything else: whatever hangs, hangs here.
+A heartbeat shows that an agent reaches the registry; the probe shows that the agent can be reached.
 """
 
 import asyncio
@@ -11,28 +10,28 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
-from discovery.contract.models import Reachability
-from discovery.contract.protocols import faces_of
-from discovery.probe.check import Reach
+from discovery.contract import Reachability, is_loopback, protocol_endpoints
+from discovery.probe.addresses import AddressPolicy
+from discovery.probe.check import EndpointChecker
 from discovery.registry.leases import Record
 from discovery.registry.registry import Registry
 from discovery.registry.store import StoreError
 from discovery.settings import Settings
 
-AT_ONCE = 20
+MAX_CONCURRENT_CHECKS = 20
 JITTER = 0.1
-REPEATED_AFTER = timedelta(minutes=5)
+REPEAT_AFTER = timedelta(minutes=5)
 
 logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
 async def probing(registry: Registry, settings: Settings, clock: Callable[[], datetime]) -> AsyncGenerator[None]:
-    """Probe in the background for as long as the block lasts, where the settings ask for it."""
+    """Run the probe in the background while the block runs, if the settings enable it."""
     if not settings.probe:
         yield
         return
-    task = asyncio.create_task(_forever(registry, settings, clock), name="discovery-probe")
+    task = asyncio.create_task(_run(registry, settings, clock), name="discovery-probe")
     try:
         yield
     finally:
@@ -40,45 +39,46 @@ async def probing(registry: Registry, settings: Settings, clock: Callable[[], da
         await asyncio.wait({task})
 
 
-async def _forever(registry: Registry, settings: Settings, clock: Callable[[], datetime]) -> None:
-    async with Reach.open(settings.probe_rules, clock) as reach:
+async def _run(registry: Registry, settings: Settings, clock: Callable[[], datetime]) -> None:
+    # A registry that listens on loopback only may call the agents of its own machine.
+    policy = AddressPolicy.of(settings.probe_allow, loopback=is_loopback(settings.host))
+    async with EndpointChecker.open(policy, clock) as checker:
         while True:
             try:
-                await _round(registry, reach)
+                await _check_all(registry, checker)
             except Exception:
                 logger.exception("a round of the probe failed")
-            # Registries that were started together shall not call every agent at the same moment.
+            # With jitter, so that replicas do not call every agent at the same moment.
             await asyncio.sleep(settings.probe_seconds * random.uniform(1 - JITTER, 1 + JITTER))
 
 
-async def _round(registry: Registry, reach: Reach) -> None:
-    """Look at every instance once, so many at a time, in another order every time."""
-    waiting = list(registry.records)
-    random.shuffle(waiting)
+async def _check_all(registry: Registry, checker: EndpointChecker) -> None:
+    """Check every instance once, in random order."""
+    remaining = list(registry.records)
+    random.shuffle(remaining)
 
-    async def look() -> None:
-        while waiting:
-            await _look(registry, reach, waiting.pop())
+    async def worker() -> None:
+        while remaining:
+            await _check_one(registry, checker, remaining.pop())
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(min(AT_ONCE, len(waiting))):
-            group.create_task(look())
+        for _ in range(min(MAX_CONCURRENT_CHECKS, len(remaining))):
+            group.create_task(worker())
 
 
-async def _look(registry: Registry, reach: Reach, record: Record) -> None:
-    """One instance; what goes wrong with it is not in the way of the others."""
+async def _check_one(registry: Registry, checker: EndpointChecker, record: Record) -> None:
     try:
-        found = await reach.look(faces_of(record.registration))
-        if _is_news(record.reachability, found):
-            await registry.reached(*record.key, found)
-    except StoreError as error:  # the sweeper says so, too, and louder
-        logger.debug("what the probe found of %s/%s is not kept: %s", *record.key, error)
+        result = await checker.check(protocol_endpoints(record.registration))
+        if _has_changed(record.reachability, result):
+            await registry.reached(*record.key, result)
+    except StoreError as error:  # the sweeper reports it already
+        logger.debug("the probe result of %s/%s is not stored: %s", *record.key, error)
     except Exception:
-        logger.exception("the probe could not look at %s/%s", *record.key)
+        logger.exception("the probe failed on %s/%s", *record.key)
 
 
-def _is_news(known: Reachability | None, found: Reachability) -> bool:
-    """The same answer again is told every few minutes only: it would wake every reader of the list."""
-    if known is None or (known.ok, known.reason) != (found.ok, found.reason):
+def _has_changed(known: Reachability | None, result: Reachability) -> bool:
+    """An equal result is recorded every few minutes only, because every record is an event for all readers."""
+    if known is None or (known.ok, known.reason) != (result.ok, result.reason):
         return True
-    return found.checked_at - known.checked_at >= REPEATED_AFTER
+    return result.checked_at - known.checked_at >= REPEAT_AFTER

@@ -7,8 +7,7 @@ from urllib.parse import urlsplit
 
 from msgspec.json import encode
 
-from discovery.contract.fields import to_milliseconds
-from discovery.contract.models import Notice, is_loopback
+from discovery.contract import Notice, format_timestamp, is_loopback
 from discovery.registry.leases import interval_seconds
 from discovery.registry.rules import Accepted
 
@@ -34,7 +33,7 @@ def acknowledgement(accepted: Accepted, caller: str | None) -> bytes:
 def _lease(ttl_seconds: float | None, believed_from: datetime) -> dict[str, Any] | None:
     if ttl_seconds is None:
         return None
-    expires_at = to_milliseconds(believed_from + timedelta(seconds=ttl_seconds))
+    expires_at = format_timestamp(believed_from + timedelta(seconds=ttl_seconds))
     return {"ttl_seconds": ttl_seconds, "interval_seconds": interval_seconds(ttl_seconds), "expires_at": expires_at}
 
 

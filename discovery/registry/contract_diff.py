@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from discovery.contract.models import ToolInfo
+from discovery.contract import ToolInfo
 from discovery.registry.history import ContractDiff, ToolChange
 
 LONGEST_LIST = 64

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from discovery.contract import match_words
 from discovery.registry.listing import agent_record
-from discovery.registry.search import Found, Hit, matched, ranked
+from discovery.registry.search import Found, Hit, ranked
 from discovery.registry.store import Store, StoreError
 from discovery.registry.table import Table
 
@@ -14,7 +15,7 @@ async def find(store: Store, table: Table, words: Sequence[str], *, every: bool,
     for found in await _ranked(store, table, words, every, limit) if words else ():
         agent = agent_record(table, found.name)
         if agent is not None:
-            why = matched(agent, words, every=False) or []
+            why = match_words(agent, words, every=False) or []
             hits.append(Hit(agent.model_copy(update={"matched": why}), found.score, why))
     return hits
 

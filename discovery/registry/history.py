@@ -4,8 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from discovery.contract.fields import Moment
-from discovery.contract.models import AgentRecord
+from discovery.contract import AgentRecord, Timestamp
 
 Kind = Literal["registered", "updated", "status", "removed", "conflict", "guard", "reset"]
 
@@ -35,7 +34,7 @@ class HistoryEntry(_Wire):
     """One change of one instance, with what it was like afterwards."""
 
     revision: int
-    at: Moment
+    at: Timestamp
     kind: Kind
     instance_id: str
     status: str
@@ -50,8 +49,8 @@ class HistoryEntry(_Wire):
 class GuardState(_Wire):
     """Mass silence: many agents fell silent at once, which is more likely one fault than many. Nothing is taken out."""
 
-    since: Moment
-    until: Moment
+    since: Timestamp
+    until: Timestamp
     silent: list[str]
 
 
@@ -62,7 +61,7 @@ class AgentEvent(_Wire):
     """
 
     revision: int
-    at: Moment
+    at: Timestamp
     name: str
     instance_id: str
     status: str
@@ -74,9 +73,9 @@ class GuardEvent(_Wire):
     """`data` of `guard`."""
 
     revision: int
-    at: Moment
+    at: Timestamp
     active: bool
-    until: Moment | None = None
+    until: Timestamp | None = None
     silent: list[str] = []
 
 
@@ -84,5 +83,5 @@ class ResetEvent(_Wire):
     """`data` of `reset`: read `GET /agents` again, and ignore events up to its `X-Registry-Revision`."""
 
     revision: int
-    at: Moment
+    at: Timestamp
     reason: str

@@ -7,7 +7,7 @@ from functools import lru_cache
 from math import ceil
 from typing import Literal, NamedTuple
 
-from discovery.contract.models import Conflict, Reachability, Registration, ReportedStatus
+from discovery.contract import Conflict, Reachability, Registration, ReportedStatus
 from discovery.registry.history import GuardState
 
 STALE_AFTER_LEASES = 1

@@ -6,8 +6,7 @@ from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Any
 
-from discovery.contract.fields import to_milliseconds
-from discovery.contract.models import AgentRecord, InstanceRecord
+from discovery.contract import AgentRecord, InstanceRecord, format_timestamp
 from discovery.registry.leases import Record, changes_at
 from discovery.registry.table import Table
 
@@ -162,7 +161,7 @@ def _sent(pieces: Sequence[bytes], agent: AgentRecord) -> bytes:
     parts: list[bytes] = []
     for piece, one in zip(pieces, (*agent.instances, agent), strict=True):
         seen, due = one.last_seen, one.next_transition_at
-        told = (f'"{to_milliseconds(moment)}"' if moment else "null" for moment in (seen, due))
+        told = (f'"{format_timestamp(moment)}"' if moment else "null" for moment in (seen, due))
         parts += piece, b',"last_seen":%b,"next_transition_at":%b' % tuple(text.encode() for text in told)
     return b"".join(parts) + b"}"
 

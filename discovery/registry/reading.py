@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 from pydantic import TypeAdapter
 
-from discovery.contract.models import Registration
+from discovery.contract import Registration
 
 MOST_REMEMBERED = 16_384
 _Members = Mapping[str, msgspec.Raw]
@@ -78,4 +78,4 @@ def _changed(latest: Read, members: _Members) -> Registration | None:
         values = {name: _ALONE[name](bytes(members[name])) for name in different}
     except KeyError:
         return None  # it has to be seen beside others
-    return latest.registration.changed(values)
+    return latest.registration.model_copy(update=values)

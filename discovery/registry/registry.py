@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from discovery.contract.models import AgentRecord, Reachability, Registration
+from discovery.contract import AgentRecord, Reachability, Registration
 from discovery.registry import rules as decisions
 from discovery.registry.finding import find
 from discovery.registry.heartbeats import Heartbeats, elapsed

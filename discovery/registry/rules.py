@@ -5,7 +5,7 @@ from itertools import compress
 from operator import is_not
 from typing import NamedTuple
 
-from discovery.contract.models import Conflict, Reachability, Registration
+from discovery.contract import Conflict, Reachability, Registration
 from discovery.registry.contract_diff import contract_diff
 from discovery.registry.leases import LIVE, Record, Turn, mass_silence, reported, turn
 from discovery.registry.table import Draft, Key, Table, turned

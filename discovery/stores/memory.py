@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from uuid import uuid4
 
-from discovery.contract.models import utc_now
+from discovery.contract import utc_now
 from discovery.registry.history import HistoryEntry
 from discovery.registry.leases import Record
 from discovery.registry.search import Found, ranked

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import asyncpg
 
 import discovery.stores.postgres_rows as rows
-from discovery.contract.models import utc_now
+from discovery.contract import utc_now
 from discovery.registry.history import HistoryEntry
 from discovery.registry.leases import Record
 from discovery.registry.search import Found

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
-from discovery.contract.models import Conflict, Reachability, Registration
+from discovery.contract import Conflict, Reachability, Registration
 from discovery.registry.history import ContractDiff, GuardState, HistoryEntry
 from discovery.registry.leases import Record
 from discovery.registry.search import WEIGHTS

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import discovery.stores.sqlite_rows as rows
-from discovery.contract.models import utc_now
+from discovery.contract import utc_now
 from discovery.registry.history import HistoryEntry
 from discovery.registry.leases import Record
 from discovery.registry.search import WEIGHTS, Found

@@ -18,7 +18,7 @@ import orders
 import yaml
 
 from agent_runtime.events import Message, ToolCall
-from agent_runtime.models.base import Model
+from agent_runtime.models import Model
 from agent_runtime.models.local import LocalModel
 from agent_runtime.tools.base import parse_arguments
 from agent_runtime.tools.functions import FunctionTool

@@ -15,9 +15,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp
 
-from discovery.client.asgi import RegistrationMiddleware
-from discovery.client.client import local_endpoint, own_endpoint
-from discovery.contract.models import Links, Registration, ToolInfo
+from discovery.client import RegistrationMiddleware, local_endpoint, own_endpoint
+from discovery.contract import Links, Registration, ToolInfo
 
 STOCK = Path(__file__).with_name("stock.csv")
 VERSION = "1.0.0"

@@ -8,7 +8,7 @@ import pytest
 
 from agent_runtime import Agent, CallerError, ConfigError, ModelError, StartError, Usage
 from agent_runtime.components import PRESETS
-from agent_runtime.engine.question import MAX_MESSAGE_CHARACTERS
+from agent_runtime.conversation import MAX_MESSAGE_CHARACTERS
 from agent_runtime.events import Message
 from agent_runtime.models.scripted import ScriptedModel
 from tests.agent_runtime.speaking import Speaker, scripted_agent
@@ -35,7 +35,7 @@ def stateful(folder: Path, model: ScriptedModel, **sections: Any) -> Agent:
     return Agent(write_agent(folder, agent_type="stateful", **sections), model=model, environment={})
 
 
-async def test_a_run_gives_the_answer_and_how_it_came_about(tmp_path: Path) -> None:
+async def test_a_run_returns_the_answer_its_steps_and_usage(tmp_path: Path) -> None:
     say = Speaker("native")
     model = ScriptedModel([say.calls("add", a=2, b=3, usage=Usage(10, 2)), say.answers("5", usage=Usage(20, 3))])
     async with scripted_agent(tmp_path, "native", model) as agent:
@@ -46,9 +46,7 @@ async def test_a_run_gives_the_answer_and_how_it_came_about(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("agent_type", PRESETS)
-async def test_a_preset_says_how_tools_are_asked_for_and_whether_the_session_is_remembered(
-    tmp_path: Path, agent_type: str
-) -> None:
+async def test_a_preset_sets_the_dialect_and_whether_the_session_is_remembered(tmp_path: Path, agent_type: str) -> None:
     react, remembers, plans = "react" in agent_type, "stateful" in agent_type, "plan" in agent_type
     plan = ["1. Answer"] if plans else []
     marker = "Final Answer: " if react else ""
@@ -96,7 +94,7 @@ async def test_an_agent_opens_itself_at_its_first_run_and_only_once(tmp_path: Pa
     assert (model.opened, model.closed, agent.is_open) == (1, 1, False)
 
 
-async def test_several_runs_at_once_do_not_wait_for_each_other(tmp_path: Path) -> None:
+async def test_concurrent_runs_do_not_wait_for_each_other(tmp_path: Path) -> None:
     model = Gated()
     async with asyncio.timeout(5), Agent(write_agent(tmp_path), model=model, environment={}) as agent:
         runs = [asyncio.create_task(agent.run(f"q{number}")) for number in range(4)]
@@ -122,7 +120,7 @@ async def test_two_turns_of_one_session_come_one_after_the_other(tmp_path: Path)
     assert model.questions[2] == ["one", "answer to one", "two"]
 
 
-async def test_a_turn_that_failed_leaves_no_trace_and_the_session_goes_on(tmp_path: Path) -> None:
+async def test_a_failed_turn_is_not_saved_and_the_session_goes_on(tmp_path: Path) -> None:
     say = Speaker("native")
     model = ScriptedModel(["one", say.calls("add", a=1, b=2), ModelError("away"), "two"])
     async with stateful(tmp_path, model, tools=["calculator:add"]) as agent:
@@ -135,7 +133,7 @@ async def test_a_turn_that_failed_leaves_no_trace_and_the_session_goes_on(tmp_pa
         assert [message.content for message in await agent.history("s")] == ["first", "one", "second", "two"]
 
 
-async def test_a_turn_that_was_given_up_leaves_no_trace(tmp_path: Path) -> None:
+async def test_a_cancelled_turn_is_not_saved(tmp_path: Path) -> None:
     model = Gated()
     async with asyncio.timeout(5), stateful(tmp_path, model) as agent:
         run = asyncio.create_task(agent.run("lost", session_id="s"))
@@ -194,7 +192,7 @@ async def test_an_agent_that_remembers_nothing_has_no_history(tmp_path: Path) ->
         ("hi", "a\nb", "a session id has 1 to 128 printable characters"),
     ],
 )
-async def test_what_cannot_be_asked_is_the_callers_to_change(
+async def test_an_invalid_message_or_session_id_is_an_error_of_the_caller(
     tmp_path: Path, message: str, session_id: str | None, expected: str
 ) -> None:
     async with Agent(write_agent(tmp_path), model=ScriptedModel([]), environment={}) as agent:
@@ -202,21 +200,21 @@ async def test_what_cannot_be_asked_is_the_callers_to_change(
             await agent.run(message, session_id=session_id)
 
 
-async def test_a_bad_file_is_said_at_the_first_run_and_again_at_the_next(tmp_path: Path) -> None:
+async def test_an_invalid_file_is_reported_at_every_run(tmp_path: Path) -> None:
     agent = Agent(tmp_path / "none.yaml")
     for _ in range(2):
         with pytest.raises(ConfigError, match="no such file"):
             await agent.run("hello")
 
 
-async def test_two_tools_of_one_name_are_refused(tmp_path: Path) -> None:
+async def test_two_tools_with_one_name_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "other.py").write_text("def add() -> str:\n    return ''\n")
     agent = Agent(write_agent(tmp_path, tools=["calculator:add", "other:add"]), model=ScriptedModel([]))
     with pytest.raises(StartError, match="two tools are called add; give one of them another name"):
         await agent.run("hello")
 
 
-async def test_what_was_opened_before_a_failure_is_closed_again(tmp_path: Path) -> None:
+async def test_components_that_were_opened_before_a_failure_are_closed(tmp_path: Path) -> None:
     class Closing(ScriptedModel):
         closed = False
 

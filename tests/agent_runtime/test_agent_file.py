@@ -66,7 +66,7 @@ server: {api_keys: ["${secret:team/keys#old}", "${secret:team/keys#new}"]}
     assert loaded.folder == tmp_path
 
 
-async def test_a_placeholder_that_comes_out_empty_is_as_if_the_key_were_not_there(tmp_path: Path) -> None:
+async def test_an_empty_placeholder_counts_as_a_missing_key(tmp_path: Path) -> None:
     file = write(tmp_path, 'name: helper\nmodel: {provider: local, endpoint: "${E:-}", api_key: "${K:-}"}\n')
     model = (await load(file, environment={})).config.model
     assert (model.endpoint, model.api_key) == (None, None)
@@ -100,7 +100,7 @@ async def test_overrides_win_over_the_file_and_leave_its_other_keys(tmp_path: Pa
     assert config.discovery.url == "http://127.0.0.1:9"
 
 
-async def test_what_is_overridden_needs_no_placeholder_of_its_own(tmp_path: Path) -> None:
+async def test_the_placeholder_of_an_overridden_value_is_not_needed(tmp_path: Path) -> None:
     file = write_agent(tmp_path, discovery={"url": "${NOWHERE}"})
     config = (await load(file, environment={}, overrides={"discovery": {"url": "http://127.0.0.1:9"}})).config
     assert config.discovery.url == "http://127.0.0.1:9"
@@ -115,9 +115,9 @@ async def test_the_environment_of_the_process_is_read_where_none_is_given(
 
 
 @pytest.mark.parametrize("specification", ["vault", "aws:eu", "yaml:", ""])
-async def test_a_secret_source_that_does_not_exist_is_the_operators_problem(tmp_path: Path, specification: str) -> None:
+async def test_an_unknown_secret_source_is_an_error_of_the_operator(tmp_path: Path, specification: str) -> None:
     file = write_agent(tmp_path, system_prompt="${secret:x}")
-    with pytest.raises(StartError, match="names no secret source; use aws, file:"):
+    with pytest.raises(StartError, match="is not a secret source; use aws, file:"):
         await load(file, environment={"MYAGENT_SECRETS": specification})
 
 

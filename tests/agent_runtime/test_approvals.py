@@ -1,14 +1,14 @@
-"""Calls that wait for a person: kept, listed, decided once, and gone on from, also after a restart."""
+"""Calls that wait for a person: saved, listed, decided once, and resumed, also after a restart."""
 
 import asyncio
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from agent_runtime import Agent, CallerError, Finished
-from agent_runtime.engine.run_state import Decision
+from agent_runtime import Agent, CallerError, Decision, Finished, Plan, StoreError, Usage
 from agent_runtime.events import ApprovalRequired, Event
 from agent_runtime.models.scripted import ScriptedModel
 from tests.agent_runtime.speaking import Speaker
@@ -99,7 +99,7 @@ async def test_an_edited_call_is_made_with_the_persons_arguments(tmp_path: Path,
         assert end.steps[-1].tool_calls[0].arguments == {"order": 7, "pounds": 20}
 
 
-async def test_a_decision_is_taken_once_however_many_decide(tmp_path: Path, speaker: Speaker) -> None:
+async def test_of_many_concurrent_decisions_one_is_taken(tmp_path: Path, speaker: Speaker) -> None:
     script = [speaker.calls("refund", order=7, pounds=20), speaker.answers("Refunded.")]
     async with guarded(tmp_path, speaker, *script) as agent:
         await agent.run("Refund order 7", session_id="s")
@@ -112,7 +112,7 @@ async def test_a_decision_is_taken_once_however_many_decide(tmp_path: Path, spea
         assert paid(tmp_path) == ["7: 20"]
 
 
-async def test_an_approval_of_somebody_else_is_not_there(tmp_path: Path, speaker: Speaker) -> None:
+async def test_an_approval_of_another_owner_is_not_found(tmp_path: Path, speaker: Speaker) -> None:
     async with guarded(tmp_path, speaker, speaker.calls("refund", order=7, pounds=20)) as agent:
         await agent.run("Refund order 7", session_id="s", owner="ada")
         assert await agent.approvals(owner="bob") == []
@@ -189,3 +189,32 @@ async def test_a_waiting_call_survives_kill_9_and_is_decided_over_http_after_the
                 again = await client.post(path, json={"decision": "approve"})
                 assert (again.status_code, again.json()["code"]) == (404, "approval_not_found")
                 assert paid(tmp_path) == ["7: 20"]
+
+
+async def test_a_run_goes_on_with_its_limits_plan_and_usage_after_a_decision(tmp_path: Path) -> None:
+    say, usage = Speaker("native"), Usage(10, 5)
+    look_up = say.calls("look_up", order=7, usage=usage)
+    refund = say.calls("refund", order=7, pounds=20, usage=usage)
+    script = ["1. Look\n2. Pay\n3. Look again", look_up, refund, look_up, "never asked"]
+    limits = {"max_repeated_calls": 2}
+    async with guarded(tmp_path, say, *script, agent_type="planning", limits=limits) as agent:
+        assert (await agent.run("Refund order 7")).stop_reason == "approval_required"
+        [waiting] = await agent.approvals()
+        events = [event async for event in agent.resolve(waiting.id, APPROVE)]
+    end = events[-1]
+    assert isinstance(end, Finished)
+    assert (end.stop_reason, end.answer, end.usage) == ("repeated_calls", "paid 20", Usage(30, 15))
+    assert [use.name for step in end.steps for use in step.tool_calls] == ["look_up", "refund"]
+    [plan] = [event for event in events if isinstance(event, Plan)]
+    assert [step.status for step in plan.steps] == ["done", "done", "pending"]
+
+
+async def test_a_call_that_another_version_saved_is_an_error_of_the_store(tmp_path: Path, speaker: Speaker) -> None:
+    async with guarded(tmp_path, speaker, speaker.calls("refund", order=7, pounds=20)) as agent:
+        await agent.run("Refund order 7")
+        [waiting] = await agent.approvals()
+        with sqlite3.connect(tmp_path / "sessions.db") as database:
+            database.execute("UPDATE approvals SET state = '{}'")
+        database.close()
+        with pytest.raises(StoreError, match="another version of myagent saved the waiting call"):
+            await resolved(agent, waiting.id, APPROVE)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from agent_runtime.masking import SHORTEST, masked, masked_values
-from agent_runtime.observability.logs import LOG_MASK, JsonFormatter, TextFormatter
+from agent_runtime.masking import LOG_MASK, SHORTEST, masked, masked_values
+from agent_runtime.observability import JsonFormatter, TextFormatter
 
 SECRET = "p@ss wörd/+&\"'\\1"
 
@@ -88,7 +88,7 @@ def test_spans_reach_the_collector_without_secrets() -> None:
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
     from opentelemetry.trace import StatusCode
 
-    from agent_runtime.observability.masked_spans import MaskedSpans
+    from agent_runtime.observability.instruments import MaskedSpans
 
     collector, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(MaskedSpans(collector, lambda text: masked(text, {"s3cret"}))))

@@ -12,7 +12,8 @@ from agent_runtime import Agent, CallerError, Finished, ModelError, RunStarted, 
 from agent_runtime.errors import UnknownRun
 from agent_runtime.events import Message
 from agent_runtime.models.scripted import ScriptedModel
-from agent_runtime.server.runs import SINGLE_EVENTS, Failed, Run, Runs
+from agent_runtime.server.run import MAX_SINGLE_EVENTS, Failed, Run
+from agent_runtime.server.runs import Runs
 from tests.agent_runtime.speaking import Gated, Speaker, scripted_agent
 
 SAY = Speaker("native")
@@ -104,8 +105,8 @@ async def test_a_cancelled_run_ends_with_what_it_has_and_is_not_remembered(tmp_p
     async with running(tmp_path, model, agent_type="stateful") as (agent, runs):
         run = await runs.start(agent, "hi", session_id="s")
         await said(run, "first")
-        assert await run.cancelled() == "cancelled"
-        assert await run.cancelled() == "cancelled"
+        assert await run.cancel_and_wait() == "cancelled"
+        assert await run.cancel_and_wait() == "cancelled"
         result = await run.result()
         assert (result.answer, result.stop_reason) == ("Let me see.\n\nfirst ", "cancelled")
         assert [(use.name, use.result) for step in result.steps for use in step.tool_calls] == [("add", "5")]
@@ -118,7 +119,7 @@ async def test_a_turn_that_waits_for_another_of_its_session_can_be_cancelled(tmp
     async with running(tmp_path, model, agent_type="stateful") as (agent, runs):
         first = await runs.start(agent, "one", session_id="s")
         second = await runs.start(agent, "two", session_id="s")
-        assert await second.cancelled() == "cancelled"
+        assert await second.cancel_and_wait() == "cancelled"
         model.gate.set()
         assert (await first.result()).answer == "first second"
         assert [message.content for message in await agent.history("s")] == ["one", "first second"]
@@ -128,14 +129,14 @@ async def test_a_run_that_is_over_stays_as_it_ended(tmp_path: Path) -> None:
     async with running(tmp_path, ScriptedModel(["ok", ModelError("away")])) as (agent, runs):
         run = await runs.start(agent, "hi")
         await run.result()
-        assert await run.cancelled() == "finished"
+        assert await run.cancel_and_wait() == "finished"
         failing = await runs.start(agent, "hi")
         for _ in range(2):
             with pytest.raises(ModelError, match="away"):
                 await failing.result()
         events = [event async for _, event in failing.follow()]
         assert isinstance(events[-1], Failed)
-        assert await failing.cancelled() == "model_error"
+        assert await failing.cancel_and_wait() == "model_error"
 
 
 async def test_what_is_refused_is_refused_at_the_start(tmp_path: Path) -> None:
@@ -147,7 +148,7 @@ async def test_what_is_refused_is_refused_at_the_start(tmp_path: Path) -> None:
 async def test_a_defect_ends_the_run_and_its_readers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with running(tmp_path, ScriptedModel([RuntimeError("a defect of ours")])) as (agent, runs):
         run = await runs.start(agent, "hi")
-        with pytest.raises(Exception, match="the agent failed; its log says why"):
+        with pytest.raises(Exception, match="the agent failed; its log has the reason"):
             await run.result()
     assert "a defect of ours" in caplog.text
 
@@ -163,7 +164,7 @@ async def test_only_its_owner_may_see_a_run(tmp_path: Path) -> None:
 
 async def test_runs_are_forgotten_after_a_while_and_the_oldest_first(tmp_path: Path) -> None:
     now = 0.0
-    runs = Runs(remembered_seconds=60, remembered_runs=2, clock=lambda: now)
+    runs = Runs(retention_seconds=60, max_retained_runs=2, clock=lambda: now)
     async with running(tmp_path, ScriptedModel("abcd"), runs=runs) as (agent, _):
         ids: list[str] = []
         for at in (0.0, 10.0, 20.0):
@@ -179,7 +180,7 @@ async def test_runs_are_forgotten_after_a_while_and_the_oldest_first(tmp_path: P
 
 
 async def test_runs_that_said_too_much_together_are_forgotten_sooner(tmp_path: Path) -> None:
-    runs = Runs(remembered_characters=1500)
+    runs = Runs(max_retained_characters=1500)
     async with running(tmp_path, ScriptedModel(["x" * 1000] * 2), runs=runs) as (agent, _):
         first = await runs.start(agent, "hi")
         await first.result()
@@ -197,12 +198,12 @@ def _is_known(runs: Runs, run_id: str) -> bool:
 
 
 async def test_a_very_long_answer_takes_fewer_events_and_loses_nothing(tmp_path: Path) -> None:
-    words = [f"{number} " for number in range(SINGLE_EVENTS * 3)]
+    words = [f"{number} " for number in range(MAX_SINGLE_EVENTS * 3)]
     async with running(tmp_path, ScriptedModel([words])) as (agent, runs):
         run = await runs.start(agent, "count")
         texts = [event.delta async for _, event in run.follow() if isinstance(event, Text)]
         assert "".join(texts) == "".join(words) == (await run.result()).answer
-        assert len(texts) < SINGLE_EVENTS * 1.05
+        assert len(texts) < MAX_SINGLE_EVENTS * 1.05
 
 
 async def test_closing_cancels_what_runs_and_tells_its_readers(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ async def test_a_certificate_in_one_of_many_files_is_not_left_out_of_account_in_
     write_agent(tmp_path / "agents" / "one", name="one", server={"tls": named(ours.issue())})
     ended = await myagent("run", "--config", "agents", cwd=tmp_path)
     assert ended.status == 1
-    assert "give --tls-certificate and --tls-key" in ended.err
+    assert "use --tls-certificate and --tls-key" in ended.err
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from discovery.app import create_app
-from discovery.contract.models import Registration
+from discovery.contract import Registration
 from discovery.protocol import options
 from discovery.registry.store import Store
 from discovery.settings import Settings

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from discovery.client.client import DiscoveryClient, DiscoveryError, registered
+from discovery.client import DiscoveryClient, DiscoveryError, registered
 from tests.discovery.conftest import MINIMAL, RunRegistry, eventually, registration
 from tests.minimal_registry import FIELDS, minimal_registry
 
@@ -74,7 +74,7 @@ async def test_every_call_of_the_client_works_or_says_in_one_error_that_it_canno
 async def test_registered_keeps_its_own_pace_and_leaves_without_a_word_of_complaint(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.INFO, "discovery.client.client")
+    caplog.set_level(logging.INFO, "discovery.client.registration")
     async with (
         minimal_registry() as registry,
         registered(registration(), url=registry.url, heartbeat_seconds=0.02) as state,

@@ -36,22 +36,20 @@ def test_the_probe_is_off_and_the_domain_nobodys_until_they_are_set() -> None:
         "DISCOVERY_PROBE": "on",
         "DISCOVERY_PROBE_SECONDS": "2.5",
         "DISCOVERY_PROBE_ALLOW": "*.agents.example, 10.0.0.0/8",
+        "DISCOVERY_ARD": "0",
         "DISCOVERY_DOMAIN": "agents.acme.example",
     }
     settings = Settings.from_environment(environment)
+    assert (Settings().ard, settings.ard) == (True, False)
     assert (settings.probe, settings.probe_seconds, settings.domain) == (True, 2.5, "agents.acme.example")
     assert settings.probe_allow == ("*.agents.example", "10.0.0.0/8")
-
-
-def test_the_probe_may_call_this_machine_only_where_the_registry_serves_nobody_else() -> None:
-    assert Settings().probe_rules.loopback is True
-    assert Settings(host="0.0.0.0", allow_anonymous=True).probe_rules.loopback is False
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         ("DISCOVERY_PROBE", "sometimes"),
+        ("DISCOVERY_ARD", "0.91"),
         ("DISCOVERY_PROBE_SECONDS", "often"),
         ("DISCOVERY_PROBE_SECONDS", "0"),
         ("DISCOVERY_PROBE_SECONDS", "nan"),
@@ -129,4 +127,4 @@ def test_the_variable_that_kubernetes_sets_for_a_service_named_discovery_is_not_
 
 def test_a_database_in_a_folder_that_is_not_there_is_told_before_anything_starts(tmp_path) -> None:
     assert "does not exist" in problems({"DISCOVERY_DATABASE_URL": f"sqlite:///{tmp_path}/none/registry.db"})[0]
-    assert "is a folder" in problems({"DISCOVERY_DATABASE_URL": f"sqlite:///{tmp_path}"})[0]
+    assert "is a directory" in problems({"DISCOVERY_DATABASE_URL": f"sqlite:///{tmp_path}"})[0]

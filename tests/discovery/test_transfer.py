@@ -77,10 +77,10 @@ def test_a_store_that_is_not_empty_is_never_overwritten(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda lines: lines[:-1], "is not whole: it has 2 of 2 instances and 1 of 2 changes"),
-        (lambda lines: lines[1:], "line 1: is no export of a registry"),
+        (lambda lines: lines[:-1], "incomplete: it has 2 of 2 instances and 1 of 2 changes"),
+        (lambda lines: lines[1:], "line 1: not an export of a registry"),
         (lambda lines: [lines[0], "{nonsense", *lines[1:]], "line 2: "),
-        (lambda lines: [], "there is nothing in it"),
+        (lambda lines: [], "the file is empty"),
         (lambda lines: [lines[0].replace('"format":1', '"format":2'), *lines[1:]], "newer version of discovery"),
     ],
 )
@@ -100,8 +100,8 @@ def test_lines_that_are_no_whole_export_change_nothing(tmp_path: Path, spoil: ob
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["export", "--database-url", "sqlite:///nowhere.db"], "there is no file nowhere.db"),
-        (["migrate", "--from", "sqlite:///nowhere.db", "--to", "memory://"], "there is no file nowhere.db"),
+        (["export", "--database-url", "sqlite:///nowhere.db"], "the file nowhere.db does not exist"),
+        (["migrate", "--from", "sqlite:///nowhere.db", "--to", "memory://"], "the file nowhere.db does not exist"),
         (["import", "nowhere.ndjson", "--database-url", "memory://"], "nowhere.ndjson: No such file"),
         (["export", "--database-url", "mysql://u:hush@h"], "use sqlite:///"),
         (["migrate", "--from", "memory://", "--to", "mysql://u:hush@h"], "use sqlite:///"),
@@ -121,4 +121,4 @@ def test_help_of_the_commands_helps() -> None:
     for command in ("export", "import", "migrate"):
         shown = run(command, "--help")
         assert shown.returncode == 0
-        assert "No secrets are in" in shown.stdout
+        assert "It contains no secrets" in " ".join(shown.stdout.split())

@@ -6,7 +6,9 @@ import shlex
 import tomllib
 from collections.abc import Iterator
 
-from agent_runtime.cli.arguments import make_parser
+import typer
+
+from agent_runtime.cli.main import app
 from discovery import __main__ as registry
 from discovery import cli as registry_commands
 from tests.docs.pages import ROOT
@@ -34,7 +36,7 @@ def complaint(words: list[str]) -> str | None:
     """What is wrong with a command, if anything."""
     program, *arguments = words
     if program == "myagent" and arguments[:1] != ["discovery"]:
-        return _parsed(make_parser(), arguments)
+        return _refused(arguments)
     if program in {"myagent", "myagent-discovery"}:
         arguments = arguments[1:] if program == "myagent" else arguments
         is_command = bool(arguments) and arguments[0] in registry_commands.COMMANDS
@@ -46,6 +48,22 @@ def complaint(words: list[str]) -> str | None:
     if "/" in program:
         return None if (ROOT / program).is_file() or program == "./billing" else f"there is no {program}"
     return None if program in THEIRS else f"nobody knows {program}"
+
+
+def _refused(arguments: list[str]) -> str | None:
+    """What `myagent` does not accept; nothing is run."""
+    group = typer.main.get_command(app)
+    names = [word for word in arguments[:1] if not word.startswith("-")]
+    command = group.commands.get(names[0]) if names else group
+    if command is None:
+        return f"there is no myagent {names[0]}"
+    try:
+        command.make_context(names[0] if names else "myagent", arguments[len(names) :])
+    except typer.Exit:
+        return None
+    except typer.TyperException as error:
+        return f"myagent {' '.join(arguments)}: {error.format_message()}"
+    return None
 
 
 def _parsed(parser: argparse.ArgumentParser, arguments: list[str]) -> str | None:

@@ -20,14 +20,13 @@ from agent_runtime.agent import Agent
 from agent_runtime.agent_file import load
 from agent_runtime.cli.evals import Conversation
 from agent_runtime.cli.scaffold import create_agent
-from agent_runtime.config.agent import AgentConfig
-from agent_runtime.config.placeholders import secret_paths
+from agent_runtime.config import AgentConfig, secret_paths
 from agent_runtime.events import RunResult
 from agent_runtime.server.api.approvals import DecisionRequest
 from agent_runtime.server.api.chat import ChatRequest
 from agent_runtime.server.app import create_app as create_agent_app
 from discovery.app import create_app as create_registry_app
-from discovery.contract.models import AgentRecord, Problem, Registered, Registration
+from discovery.contract import AgentRecord, Problem, Registered, Registration
 from discovery.registry.history import HistoryEntry
 from discovery.settings import Settings
 from tests.docs.commands import commands_in, complaint

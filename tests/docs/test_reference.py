@@ -7,11 +7,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from agent_runtime.agent import Agent
-from agent_runtime.cli.arguments import make_parser
-from agent_runtime.config.agent import AgentConfig
+from agent_runtime.cli.main import app as command_line
+from agent_runtime.config import AgentConfig
+from agent_runtime.events import ToolResult, Usage
 from agent_runtime.models.scripted import ScriptedModel
-from agent_runtime.observability.telemetry import Telemetry
+from agent_runtime.observability import Telemetry
 from agent_runtime.server.app import create_app as create_agent_app
 from discovery import __main__ as registry
 from discovery import cli as registry_commands
@@ -52,14 +55,13 @@ def flags_in(parser: argparse.ArgumentParser) -> set[str]:
     return {flag for action in parser._actions for flag in action.option_strings} - {"-h", "--help"}
 
 
+def commands() -> Iterator[tuple[str, set[str]]]:
+    group = typer.main.get_command(command_line)
+    for name, command in [("myagent", group), *((f"myagent {name}", one) for name, one in group.commands.items())]:
+        yield name, {flag for param in command.params for flag in param.opts if flag.startswith("-")}
+
+
 def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    whole = make_parser()
-    yield "myagent", whole
-    for action in whole._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for name, parser in action.choices.items():
-                if name != "discovery":
-                    yield f"myagent {name}", parser
     yield "myagent-discovery", registry._parser()
     for action in registry_commands._parser()._actions:
         if isinstance(action, argparse._SubParsersAction):
@@ -75,7 +77,7 @@ def test_every_command_and_flag_is_on_the_page_and_no_other() -> None:
         if first == "flag":
             documented[heading] |= {flag.split()[0] for flag in codes(cells[0])}
     documented["myagent"].discard("--help")
-    known = {name: flags_in(parser) for name, parser in parsers()} | {"myagent discovery": set()}
+    known = {name: flags_in(parser) for name, parser in parsers()} | dict(commands())
     assert documented == known
 
 
@@ -191,8 +193,14 @@ def documented_metrics(heading: str) -> set[str]:
     }
 
 
-def test_every_metric_of_an_agent_is_on_the_page_and_no_other() -> None:
-    assert metrics_in(Telemetry().rendered().decode()) == documented_metrics("Of an agent")
+async def test_every_metric_of_an_agent_is_on_the_page_and_no_other() -> None:
+    telemetry = Telemetry()
+    with telemetry.run("greeter", "hi", {"greet"}) as observe:
+        observe(ToolResult("c1", "greet", "hello"))
+    async for _ in telemetry.model("greeter", ScriptedModel([("Hello.", Usage(2, 1))])).stream([]):
+        pass
+    telemetry.secrets_refreshed("greeter", "renewed")
+    assert metrics_in(telemetry.prometheus_text().decode()) == documented_metrics("Of an agent")
 
 
 async def test_every_metric_of_the_registry_is_on_the_page_and_no_other() -> None:

@@ -16,8 +16,8 @@ from agent_runtime.cli.stack import LocalStack
 from agent_runtime.models.scripted import ScriptedModel
 from agent_runtime.server.app import create_app
 from discovery.app import create_app as create_registry
-from discovery.client.client import DiscoveryClient
-from discovery.contract.models import AgentRecord, ToolInfo
+from discovery.client import DiscoveryClient
+from discovery.contract import AgentRecord, ToolInfo
 from discovery.settings import Settings
 from tests.agents import called, eventually, free_port, running
 from tests.serving import serve

@@ -9,9 +9,8 @@ import httpx
 import pytest
 
 from discovery.app import create_app
-from discovery.client.calls import DiscoveryClient, DiscoveryError
-from discovery.client.client import registered
-from discovery.contract.models import Registration
+from discovery.client import DiscoveryClient, DiscoveryError, registered
+from discovery.contract import Registration
 from discovery.settings import Settings, SettingsError
 from infrastructure.tls import TlsError, client_tls
 from tests.certificates import Authority, options

@@ -1,6 +1,6 @@
-"""The A2A face: JSON-RPC of protocol 1.0 and 0.3 on one URL, and the card that says so.
+"""The A2A protocol: JSON-RPC of versions 1.0 and 0.3 on one URL, and the agent card.
 
-A task is one run, a context is a session; the text of the answer is the one artifact of a task.
+A task is one run, and a context is a session. The text of the answer is the only artifact of a task.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from a2a.auth.user import User
 from a2a.helpers.proto_helpers import new_text_part
@@ -22,7 +23,21 @@ from a2a.server.request_handlers.response_helpers import agent_card_to_dict
 from a2a.server.routes.common import DefaultServerCallContextBuilder
 from a2a.server.routes.jsonrpc_routes import create_jsonrpc_routes
 from a2a.server.tasks import InMemoryTaskStore, TaskUpdater
-from a2a.types.a2a_pb2 import Message, Role, Task, TaskState, TaskStatus
+from a2a.types.a2a_pb2 import (
+    AgentCapabilities,
+    AgentCard,
+    AgentInterface,
+    AgentSkill,
+    HTTPAuthSecurityScheme,
+    Message,
+    Role,
+    SecurityRequirement,
+    SecurityScheme,
+    StringList,
+    Task,
+    TaskState,
+    TaskStatus,
+)
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, Router
@@ -32,13 +47,15 @@ from agent_runtime.agent import Agent
 from agent_runtime.errors import CallerError, MyAgentError
 from agent_runtime.events import Finished, StopReason, Text
 from agent_runtime.masking import masked
-from agent_runtime.server.api.agent_card import card_of
-from agent_runtime.server.auth.authenticator import admitted, caller_of
-from agent_runtime.server.dependencies import owner_of, problem_of
-from agent_runtime.server.lazy_mount import CARD_PATH
-from agent_runtime.server.runs import Failed, Run, RunEvent, Runs
+from agent_runtime.server.auth.authenticator import authenticate, caller_of
+from agent_runtime.server.dependencies import session_owner
+from agent_runtime.server.problems import problem_of
+from agent_runtime.server.registration import CARD_PATH, advertised_endpoint
+from agent_runtime.server.run import Failed, Run, RunEvent
+from agent_runtime.server.runs import Runs
 
-REMEMBERED_TASKS = 1000
+MAX_RETAINED_TASKS = 1000
+PROTOCOL_VERSIONS = ("1.0", "0.3")
 _STATES: dict[StopReason, TaskState] = {
     "cancelled": TaskState.TASK_STATE_CANCELED,
     "model_error": TaskState.TASK_STATE_FAILED,
@@ -46,13 +63,8 @@ _STATES: dict[StopReason, TaskState] = {
 }
 
 
-def make(agent: Agent, path: str) -> A2AFace:
-    """The face of an agent that answers at `path` of its port."""
-    return A2AFace(agent, path)
-
-
-class A2AFace:
-    """Card and JSON-RPC of one agent."""
+class A2AEndpoint:
+    """Card and JSON-RPC of an agent with the prefix `path` on its port."""
 
     def __init__(self, agent: Agent, path: str) -> None:
         self._agent = agent
@@ -64,22 +76,22 @@ class A2AFace:
         self._app = Router([*calls, Route(CARD_PATH, self._card)])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request; only the card is for everybody."""
+        """Answer a request; only the card is public."""
         request = Request(scope)
         if not request.url.path.endswith(CARD_PATH):
-            await admitted(request)
+            await authenticate(request)
         await self._app(scope, receive, send)
 
     async def aclose(self) -> None:
-        """End the tasks that are under way."""
+        """Cancel the tasks in updater."""
         await self._handler.aclose()
 
     async def _card(self, request: Request) -> Response:
-        card = agent_card_to_dict(card_of(self._agent, self._path, asked_at=str(request.base_url)))
+        card = agent_card_to_dict(card_of(self._agent, self._path, requested_at=str(request.base_url)))
         body = json.dumps(card, sort_keys=True)
         headers = {
             "etag": f'W/"{hashlib.sha256(body.encode()).hexdigest()[:32]}"',
-            "cache-control": "private, max-age=60",  # private: its addresses depend on where it was asked for
+            "cache-control": "private, max-age=60",  # private: its URLs depend on the Host header
             "vary": "host",
         }
         if headers["etag"] in request.headers.get("if-none-match", ""):
@@ -97,11 +109,11 @@ class _Caller(User):
 
     @property
     def user_name(self) -> str:
-        return owner_of(self._caller, None)
+        return session_owner(self._caller, None)
 
 
 class _Callers(DefaultServerCallContextBuilder):
-    """Whose call it is: tasks and sessions belong to the caller's key."""
+    """Tasks and sessions belong to the authenticated caller."""
 
     def build(self, request: Request) -> ServerCallContext:
         context = super().build(request)
@@ -113,7 +125,7 @@ class _Callers(DefaultServerCallContextBuilder):
 
 
 class _LatestTasks(InMemoryTaskStore):
-    """The tasks that were written last; a process that serves for months does not keep them all."""
+    """Keeps the tasks that were written last, so that memory stays bounded."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,13 +135,13 @@ class _LatestTasks(InMemoryTaskStore):
         await super().save(task, context)
         self._order[task.id] = ServerCallContext(user=context.user)
         self._order.move_to_end(task.id)
-        while len(self._order) > REMEMBERED_TASKS:
+        while len(self._order) > MAX_RETAINED_TASKS:
             oldest, owner = self._order.popitem(last=False)
             await super().delete(oldest, owner)
 
 
 class _Executor(AgentExecutor):
-    """Runs the agent for a task, and says how it goes in A2A's events."""
+    """Runs the agent for a task, and reports the run as A2A events."""
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
@@ -137,7 +149,7 @@ class _Executor(AgentExecutor):
     async def execute(self, context: RequestContext, event_queue: EventQueue) -> None:
         assert context.task_id is not None
         assert context.context_id is not None
-        progress = TaskUpdater(event_queue, context.task_id, context.context_id)
+        updater = TaskUpdater(event_queue, context.task_id, context.context_id)
         if context.current_task is None:
             status = TaskStatus(state=TaskState.TASK_STATE_SUBMITTED)
             history = [context.message] if context.message else []
@@ -149,56 +161,56 @@ class _Executor(AgentExecutor):
                 self._agent, context.get_user_input(), session_id=context.context_id, owner=call.user.user_name
             )
         except CallerError as error:
-            await progress.reject(self._reason(progress, error))
+            await updater.reject(self._reason(updater, error))
             return
-        await progress.start_work()
+        await updater.start_work()
         streams = call.state.get("method") in {"SendStreamingMessage", "message/stream"}
         try:
-            await self._report(run, progress, streams=streams)
+            await self._report(run, updater, streams=streams)
         finally:
-            run.cancel()  # when this task is cancelled; else the run is over
+            run.cancel()  # if this task was cancelled; otherwise the run has ended
 
     async def cancel(self, context: RequestContext, event_queue: EventQueue) -> None:
         await TaskUpdater(event_queue, context.task_id or "", context.context_id or "").cancel()
 
-    async def _report(self, run: Run, progress: TaskUpdater, *, streams: bool) -> None:
-        """The answer as one artifact: in pieces for who reads a stream, else whole."""
+    async def _report(self, run: Run, updater: TaskUpdater, *, streams: bool) -> None:
+        """Send the answer as one artifact, in pieces to a streaming client."""
         seen, pieces = 0, 0
         with run.reading():
             while events := await run.next_events(seen):
                 seen += len(events)
                 if streams and (text := _text(events)):
-                    await self._answer(progress, run, text, append=pieces > 0)
+                    await self._answer(updater, run, text, append=pieces > 0)
                     pieces += 1
                 match events[-1]:
                     case Finished() as finished:
-                        await self._finish(run, progress, finished, streamed=pieces > 0)
+                        await self._finish(run, updater, finished, streamed=pieces > 0)
                     case Failed(error):
-                        await progress.failed(self._reason(progress, error))
+                        await updater.failed(self._reason(updater, error))
                     case _:
                         pass
 
-    async def _answer(self, progress: TaskUpdater, run: Run, text: str, *, append: bool = False) -> None:
-        await progress.add_artifact([new_text_part(text)], artifact_id=run.run_id, name="answer", append=append)
+    async def _answer(self, updater: TaskUpdater, run: Run, text: str, *, append: bool = False) -> None:
+        await updater.add_artifact([new_text_part(text)], artifact_id=run.run_id, name="answer", append=append)
 
-    async def _finish(self, run: Run, progress: TaskUpdater, finished: Finished, *, streamed: bool) -> None:
+    async def _finish(self, run: Run, updater: TaskUpdater, finished: Finished, *, streamed: bool) -> None:
         state = _STATES.get(finished.stop_reason, TaskState.TASK_STATE_COMPLETED)
-        waits = state == TaskState.TASK_STATE_INPUT_REQUIRED  # then what was said is not the answer but why it waits
-        if finished.answer and not streamed and not waits:
-            await self._answer(progress, run, finished.answer)
-        message = _said(progress, finished.answer) if waits else None
-        await progress.update_status(state, message, metadata=_facts(finished))
+        is_waiting = state == TaskState.TASK_STATE_INPUT_REQUIRED  # the text is then the reason, not the answer
+        if finished.answer and not streamed and not is_waiting:
+            await self._answer(updater, run, finished.answer)
+        message = _message(updater, finished.answer) if is_waiting else None
+        await updater.update_status(state, message, metadata=_metadata(finished))
 
-    def _reason(self, progress: TaskUpdater, error: MyAgentError) -> Message:
-        return _said(progress, masked(str(problem_of(error)["detail"]), self._agent.secrets))
+    def _reason(self, updater: TaskUpdater, error: MyAgentError) -> Message:
+        return _message(updater, masked(str(problem_of(error)["detail"]), self._agent.secrets))
 
 
-def _said(progress: TaskUpdater, text: str) -> Message:
+def _message(updater: TaskUpdater, text: str) -> Message:
     return Message(
         role=Role.ROLE_AGENT,
         message_id=uuid.uuid4().hex,
-        task_id=progress.task_id,
-        context_id=progress.context_id,
+        task_id=updater.task_id,
+        context_id=updater.context_id,
         parts=[new_text_part(text)],
     )
 
@@ -207,9 +219,60 @@ def _text(events: Sequence[RunEvent]) -> str:
     return "".join(event.delta for event in events if isinstance(event, Text))
 
 
-def _facts(finished: Finished) -> dict[str, Any]:
+def _metadata(finished: Finished) -> dict[str, Any]:
     usage = finished.usage
     return {
         "stop_reason": finished.stop_reason,
         "usage": {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens},
     }
+
+
+def card_of(agent: Agent, path: str, *, requested_at: str = "") -> AgentCard:
+    """The agent card; `requested_at` is the base URL of the request for it."""
+    config, text = agent.config, ["text/plain"]
+    description = masked(config.description, agent.secrets) or f"The agent {config.name}."
+    card = AgentCard(
+        name=config.name,
+        description=description,
+        version=config.version,
+        supported_interfaces=[
+            AgentInterface(url=f"{url}/a2a", protocol_binding="JSONRPC", protocol_version=version)
+            for url in _urls(agent, path, requested_at)
+            for version in PROTOCOL_VERSIONS
+        ],
+        capabilities=AgentCapabilities(streaming=True, push_notifications=False),
+        default_input_modes=text,
+        default_output_modes=text,
+        skills=_skills(agent, description),
+    )
+    if config.server.asks:
+        bearer = HTTPAuthSecurityScheme(scheme="bearer", description="An API key or a token of the agent.")
+        card.security_schemes["bearer"].CopyFrom(SecurityScheme(http_auth_security_scheme=bearer))
+        card.security_requirements.append(SecurityRequirement(schemes={"bearer": StringList()}))
+    return card
+
+
+def _skills(agent: Agent, description: str) -> list[AgentSkill]:
+    """One skill for each tool; an agent without tools has the skill `answer`."""
+    tools = [tool.spec for tool in agent.tools]
+    if not tools:
+        return [AgentSkill(id="answer", name=agent.config.name, description=description, tags=["answer"])]
+    return [
+        AgentSkill(
+            id=spec.name,
+            name=spec.name.replace("_", " "),
+            description=masked(spec.description, agent.secrets),
+            tags=[*agent.config.discovery.tags] or ["tool"],
+        )
+        for spec in tools
+    ]
+
+
+def _urls(agent: Agent, path: str, requested_at: str) -> list[str]:
+    """The URLs of the agent; the first one has the host that the client used."""
+    server = agent.config.server
+    configured = [url.rstrip("/") + path for url in (server.service_url, server.public_url) if url]
+    if configured:
+        requested_host = urlsplit(requested_at).hostname
+        return sorted(dict.fromkeys(configured), key=lambda url: urlsplit(url).hostname != requested_host)
+    return [requested_at.rstrip("/") or advertised_endpoint(agent, server.port) + path]

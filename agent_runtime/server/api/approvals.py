@@ -1,4 +1,4 @@
-"""Calls that wait for a person: which there are, and what the person says."""
+"""Tool calls that wait for approval, and decisions on them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from agent_runtime.engine.run_state import Decision
-from agent_runtime.events import RunResult
-from agent_runtime.server.api.chat import native_words
-from agent_runtime.server.api.sse import EventStream, encoded
-from agent_runtime.server.auth.authenticator import Caller, Guarded
-from agent_runtime.server.dependencies import CurrentAgent, CurrentRuns, owner_of, result_of
+from agent_runtime.events import Decision, RunResult
+from agent_runtime.server.api.chat import chat_events
+from agent_runtime.server.api.sse import RunEventStream, json_bytes
+from agent_runtime.server.auth.authenticator import AuthenticatedRoute, Caller
+from agent_runtime.server.dependencies import CurrentAgent, CurrentRuns, session_owner, wait_for_result
 
-router = APIRouter(tags=["approvals"], route_class=Guarded)
+router = APIRouter(tags=["approvals"], route_class=AuthenticatedRoute)
 
 
 class WaitingCall(BaseModel):
-    """A call that was made and not carried out."""
+    """A call that was requested and has not been executed."""
 
     id: str
     run_id: str
@@ -31,35 +30,35 @@ class WaitingCall(BaseModel):
 
 
 class DecisionRequest(BaseModel):
-    """What a person says to a call."""
+    """A decision on a call."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     decision: Literal["approve", "deny", "edit"]
-    """`edit` approves the call with other arguments."""
+    """`edit` approves the call with different arguments."""
     reason: str = Field(default="", max_length=2000)
-    """Why it was denied; the model reads it."""
+    """The reason for a denial; it is shown to the model."""
     arguments: dict[str, Any] | None = None
-    """What the call is made with; for `edit` only."""
+    """The new arguments; for `edit` only."""
 
     @model_validator(mode="after")
     def _fits(self) -> DecisionRequest:
         if (self.decision == "edit") != (self.arguments is not None):
-            raise ValueError("`arguments` go with the decision edit, and with no other")
+            raise ValueError("`arguments` are required for the decision edit and not allowed for others")
         return self
 
 
 @router.get("/approvals")
 async def approvals(agent: CurrentAgent, caller: Caller, user_id: str | None = None) -> list[WaitingCall]:
-    """The calls of the caller's runs that wait, the oldest first."""
-    waiting = await agent.approvals(owner=owner_of(caller, user_id))
+    """The waiting calls of the caller's runs, oldest first."""
+    waiting = await agent.approvals(owner=session_owner(caller, user_id))
     return [
         WaitingCall(
             id=call.id,
             run_id=call.run_id,
             session_id=call.key.session_id,
             tool=call.tool,
-            arguments=_shown(call.arguments),
+            arguments=_arguments(call.arguments),
             created_at=call.created_at,
         )
         for call in waiting
@@ -76,25 +75,25 @@ async def resolve(
     caller: Caller,
     user_id: str | None = None,
 ) -> Response:
-    """Decide, and wait for the answer of the run that goes on; its events are at `GET /runs/{run_id}/events` too.
+    """Decide, and wait for the answer of the run that continues; its events are at `GET /runs/{run_id}/events` too.
 
-    With `Accept: text/event-stream` the answer is those events, as `POST /chat/stream` sends them.
-    Of several who decide at the same time one is answered with the run, the others with 404.
+    With `Accept: text/event-stream` the response is those events, as `POST /chat/stream` sends them.
+    If several decide at the same time, one receives the run and the others 404.
     """
     decision = Decision(
         "deny" if body.decision == "deny" else "approve",
         body.reason,
         None if body.arguments is None else json.dumps(body.arguments, ensure_ascii=False),
     )
-    owner = owner_of(caller, user_id)
-    run = await runs.begin(agent, agent.resolve(approval_id, decision, owner=owner), owner)
+    owner = session_owner(caller, user_id)
+    run = await runs.record(agent, agent.resolve(approval_id, decision, owner=owner), owner)
     if "text/event-stream" in request.headers.get("accept", ""):
-        return EventStream(run, native_words(agent))
-    return Response(encoded(await result_of(run, request)), media_type="application/json")
+        return RunEventStream(run, chat_events(agent))
+    return Response(json_bytes(await wait_for_result(run, request)), media_type="application/json")
 
 
-def _shown(arguments: str) -> dict[str, Any]:
-    """The arguments as an object; what the model wrote that is none is shown as it is."""
+def _arguments(arguments: str) -> dict[str, Any]:
+    """The arguments as an object; anything else that the model wrote is under the key `?`."""
     try:
         read: Any = json.loads(arguments or "{}")
     except ValueError:

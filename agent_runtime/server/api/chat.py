@@ -1,4 +1,4 @@
-"""The native face: one message in, an answer or a stream of events out, and a broken stream picked up again."""
+"""The native protocol: a message in, an answer or a stream of events out, streams that can be resumed, sessions."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.sse import format_sse_event
 from pydantic import BaseModel, ConfigDict, Field
 
 from agent_runtime.agent import Agent
-from agent_runtime.engine.question import MAX_MESSAGE_CHARACTERS
+from agent_runtime.conversation import MAX_MESSAGE_CHARACTERS
 from agent_runtime.events import (
     ApprovalRequired,
     Finished,
@@ -23,13 +24,14 @@ from agent_runtime.events import (
     ToolCalled,
     ToolResult,
 )
-from agent_runtime.server.api.sse import EventStream, Words, encoded, sse
-from agent_runtime.server.auth.authenticator import Caller, Guarded
-from agent_runtime.server.dependencies import CurrentAgent, CurrentRuns, owner_of, result_of, shown_problem
-from agent_runtime.server.runs import Failed, RunEvent
-from agent_runtime.sessions.base import SessionInfo
+from agent_runtime.server.api.sse import EventEncoder, RunEventStream, json_bytes, json_str
+from agent_runtime.server.auth.authenticator import AuthenticatedRoute, Caller
+from agent_runtime.server.dependencies import CurrentAgent, CurrentRuns, session_owner, wait_for_result
+from agent_runtime.server.problems import masked_problem
+from agent_runtime.server.run import Failed, RunEvent
+from agent_runtime.sessions import SessionInfo
 
-router = APIRouter(tags=["chat"], route_class=Guarded)
+router = APIRouter(tags=["chat"], route_class=AuthenticatedRoute)
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f]+$"
 _EVENTS: dict[int | str, dict[str, Any]] = {
@@ -43,39 +45,39 @@ class ChatRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     message: Annotated[str, Field(min_length=1, max_length=MAX_MESSAGE_CHARACTERS, pattern=r"\S")]
-    """What is said to the agent."""
+    """The message to the agent."""
     session_id: Annotated[str, Field(min_length=1, max_length=128, pattern=_PRINTABLE)] | None = None
-    """The conversation it belongs to; a new one where it is not given."""
+    """The conversation it belongs to; by default a new one."""
     user_id: Annotated[str, Field(min_length=1, max_length=128, pattern=_PRINTABLE)] | None = None
-    """Whose conversation it is: sessions of one user are never shown to another."""
+    """The user who owns the session: sessions of one user are never shown to another."""
 
 
 class Cancelled(BaseModel):
-    """What became of a run that was asked to stop."""
+    """The outcome of a cancellation."""
 
     run_id: str
     stop_reason: str | None
-    """`cancelled`, or why it had ended before; null while it is still ending."""
+    """`cancelled`, or the reason if the run had ended before; null while it is still ending."""
 
 
 @router.post("/chat", response_model=RunResult)
 async def chat(body: ChatRequest, request: Request, agent: CurrentAgent, runs: CurrentRuns, caller: Caller) -> Response:
-    """Answer one message and wait for the whole of the answer."""
-    owner = owner_of(caller, body.user_id)
+    """Answer one message, in one response."""
+    owner = session_owner(caller, body.user_id)
     run = await runs.start(agent, body.message, session_id=body.session_id, owner=owner)
-    return Response(encoded(await result_of(run, request)), media_type="application/json")
+    return Response(json_bytes(await wait_for_result(run, request)), media_type="application/json")
 
 
 @router.post("/chat/stream", response_class=StreamingResponse, responses=_EVENTS)
-async def chat_stream(body: ChatRequest, agent: CurrentAgent, runs: CurrentRuns, caller: Caller) -> EventStream:
+async def chat_stream(body: ChatRequest, agent: CurrentAgent, runs: CurrentRuns, caller: Caller) -> RunEventStream:
     """Answer one message as server-sent events.
 
     `run_started`, then any of `plan`, `thought`, `tool_call`, `tool_result` and `text` (a delta of the answer only),
-    then `finished` or `failed`. A stream that breaks is picked up with `GET /runs/{run_id}/events`.
+    then `finished` or `failed`. `GET /runs/{run_id}/events` resumes a broken stream.
     """
-    owner = owner_of(caller, body.user_id)
+    owner = session_owner(caller, body.user_id)
     run = await runs.start(agent, body.message, session_id=body.session_id, owner=owner)
-    return EventStream(run, native_words(agent))
+    return RunEventStream(run, chat_events(agent))
 
 
 @router.get("/runs/{run_id}/events", response_class=StreamingResponse, responses=_EVENTS)
@@ -87,20 +89,20 @@ async def run_events(
     user_id: str | None = None,
     last_event_id: Annotated[int | None, Header(ge=0)] = None,
     after: Annotated[int, Query(alias="last_event_id", ge=0)] = 0,
-) -> EventStream:
-    """The events of a run behind the one that was read last, whether it is under way or over.
+) -> RunEventStream:
+    """The events of a run after the last one that was read, whether it is in progress or has ended.
 
-    `Last-Event-ID` is a header, or the parameter `last_event_id` where a client cannot send headers.
+    `Last-Event-ID` is a header, or the parameter `last_event_id` for clients that cannot send headers.
     """
-    run = runs.get(run_id, owner=owner_of(caller, user_id))
-    return EventStream(run, native_words(agent), after=after if last_event_id is None else last_event_id)
+    run = runs.get(run_id, owner=session_owner(caller, user_id))
+    return RunEventStream(run, chat_events(agent), after=after if last_event_id is None else last_event_id)
 
 
 @router.post("/runs/{run_id}/cancel", response_model=Cancelled)
 async def cancel_run(run_id: str, runs: CurrentRuns, caller: Caller, user_id: str | None = None) -> Response:
-    """Stop a run; it ends with the answer so far, and nothing of it is remembered. Fine when it is over already."""
-    run = runs.get(run_id, owner=owner_of(caller, user_id))
-    reason = await run.cancelled()
+    """Cancel a run; it ends with the answer so far and is not saved. Safe if the run has ended."""
+    run = runs.get(run_id, owner=session_owner(caller, user_id))
+    reason = await run.cancel_and_wait()
     return JSONResponse({"run_id": run.run_id, "stop_reason": reason}, 200 if reason else 202)
 
 
@@ -111,37 +113,37 @@ async def sessions(
     user_id: str | None = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> list[SessionInfo]:
-    """The caller's conversations, the latest first; `title` is the beginning of what was said first."""
-    return list(await agent.sessions(owner=owner_of(caller, user_id), limit=limit))
+    """The caller's conversations, latest first; `title` is the beginning of the first message."""
+    return list(await agent.sessions(owner=session_owner(caller, user_id), limit=limit))
 
 
 @router.get("/sessions/{session_id}")
 async def session(
     session_id: str, agent: CurrentAgent, caller: Caller, user_id: str | None = None
 ) -> list[dict[str, Any]]:
-    """What the agent remembers of a conversation, oldest message first."""
-    return [asdict(message) for message in await agent.history(session_id, owner=owner_of(caller, user_id))]
+    """The stored messages of a conversation, oldest first."""
+    return [asdict(message) for message in await agent.history(session_id, owner=session_owner(caller, user_id))]
 
 
 @router.delete("/sessions/{session_id}", status_code=204)
 async def forget_session(session_id: str, agent: CurrentAgent, caller: Caller, user_id: str | None = None) -> Response:
-    """Forget a conversation; also fine where there was none."""
-    await agent.forget(session_id, owner=owner_of(caller, user_id))
+    """Delete a conversation; succeeds also if there is none."""
+    await agent.forget(session_id, owner=session_owner(caller, user_id))
     return Response(status_code=204)
 
 
-def native_words(agent: Agent) -> Words:
-    """A run's events as this face names them."""
+def chat_events(agent: Agent) -> EventEncoder:
+    """Encodes the events of a run with the names of this protocol."""
 
-    def words(number: int, event: RunEvent) -> Iterable[bytes]:
+    def encode(number: int, event: RunEvent) -> Iterable[bytes]:
         if isinstance(event, Failed):
-            failure = shown_problem(event.error, agent.secrets)
+            failure = masked_problem(event.error, agent.secrets)
             failure["message"] = failure.pop("detail")
-            yield sse(encoded(failure), event="failed", number=number)
+            yield format_sse_event(data_str=json_str(failure), event="failed", id=str(number))
         else:
-            yield sse(encoded(event), event=_event_name(event), number=number)
+            yield format_sse_event(data_str=json_str(event), event=_event_name(event), id=str(number))
 
-    return words
+    return encode
 
 
 def _event_name(event: RunEvent) -> str:

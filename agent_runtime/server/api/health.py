@@ -1,4 +1,4 @@
-"""The operators' face: is the process alive, may it get traffic, and how is each part."""
+"""Endpoints for operators: liveness, readiness, health checks and metrics."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse
 
 from agent_runtime.masking import masked_values
-from agent_runtime.server.auth.authenticator import OPEN, Guarded
+from agent_runtime.server.auth.authenticator import PUBLIC, AuthenticatedRoute
 from agent_runtime.server.dependencies import CurrentAgent
-from discovery.client.client import RegistrationState
+from discovery.client import RegistrationState
 
-router = APIRouter(tags=["health"], route_class=Guarded)
+router = APIRouter(tags=["health"], route_class=AuthenticatedRoute)
 
 
-@router.get("/livez", openapi_extra=OPEN)
+@router.get("/livez", openapi_extra=PUBLIC)
 async def livez() -> dict[str, str]:
-    """The process answers."""
+    """The process is alive."""
     return {"status": "ok"}
 
 
-@router.get("/readyz", openapi_extra=OPEN)
+@router.get("/readyz", openapi_extra=PUBLIC)
 async def readyz(agent: CurrentAgent) -> dict[str, str]:
-    """The agent may get traffic: model, tools and sessions are open, or the port would not be."""
+    """The agent accepts traffic: model, tools and sessions were opened before the port."""
     return {"status": "ok" if agent.is_open else "closing"}
 
 
-@router.get("/health", openapi_extra=OPEN)
+@router.get("/health", openapi_extra=PUBLIC)
 async def health(request: Request, agent: CurrentAgent) -> dict[str, Any]:
-    """Who answers here and how its parts are; discovery being away does not make the agent unwell."""
+    """The agent and the state of its components. A registry that is down does not make the agent degraded."""
     config = agent.config
     shown = {
         "status": "degraded" if agent.is_degraded else "up",
@@ -48,7 +48,7 @@ async def health(request: Request, agent: CurrentAgent) -> dict[str, Any]:
 
 def _registration(state: RegistrationState | None) -> dict[str, Any]:
     if state is None:
-        return {"registered": False, "reason": "no registry is named"}
+        return {"registered": False, "reason": "no registry is configured"}
     return {
         "registered": state.registered,
         "last_success": state.last_success,
@@ -56,8 +56,8 @@ def _registration(state: RegistrationState | None) -> dict[str, Any]:
     }
 
 
-@router.get("/metrics", response_class=PlainTextResponse, openapi_extra=OPEN)
+@router.get("/metrics", response_class=PlainTextResponse, openapi_extra=PUBLIC)
 async def metrics(agent: CurrentAgent) -> PlainTextResponse:
     """What was counted, in Prometheus' text format: all agents of this process, each with its own label."""
-    rendered = agent.telemetry.rendered() if agent.telemetry else b""
+    rendered = agent.telemetry.prometheus_text() if agent.telemetry else b""
     return PlainTextResponse(rendered, media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -1,4 +1,4 @@
-"""The MCP face: the agent as one tool, over streamable HTTP."""
+"""The MCP protocol: the agent as one tool, over streamable HTTP."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ from agent_runtime.agent import Agent
 from agent_runtime.errors import CallerError, MyAgentError
 from agent_runtime.events import Finished, Plan, ToolCalled
 from agent_runtime.masking import masked
-from agent_runtime.server.auth.authenticator import admitted, caller_of
+from agent_runtime.server.auth.authenticator import authenticate, caller_of
 from agent_runtime.server.auth.origin_check import check_origin
-from agent_runtime.server.dependencies import owner_of, problem_of, runs_of
-from agent_runtime.server.runs import Failed, Run, RunEvent
+from agent_runtime.server.dependencies import runs_of, session_owner
+from agent_runtime.server.problems import problem_of
+from agent_runtime.server.run import Failed, Run, RunEvent
 
 _CLOSE_SECONDS = 3.0
 _ARGUMENTS: dict[str, Any] = {
     "type": "object",
     "properties": {
-        "message": {"type": "string", "description": "What to ask the agent, in plain words."},
+        "message": {"type": "string", "description": "The message to the agent, in plain words."},
         "session_id": {
             "type": "string",
-            "description": "Names the conversation, so that the agent remembers what was said in it before.",
+            "description": "The conversation to continue, if the agent keeps sessions.",
         },
     },
     "required": ["message"],
@@ -45,13 +46,8 @@ _ARGUMENTS: dict[str, Any] = {
 }
 
 
-def make(agent: Agent, path: str) -> McpFace:
-    """The face of an agent; where it answers makes no difference to this protocol."""
-    return McpFace(agent)
-
-
-class McpFace:
-    """A server without sessions of its own: any replica answers any request."""
+class McpEndpoint:
+    """A stateless MCP server: any replica can answer any request."""
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
@@ -62,8 +58,8 @@ class McpFace:
             on_list_tools=self._list,
             on_call_tool=self._call,
         )
-        # The library's own check of the Host header knows loopback names only, and an agent answers behind any. Against
-        # a page that a browser was tricked into (DNS rebinding) stand the keys, and the check of Origin below.
+        # The library's check of the Host header allows loopback names only, but an agent may have any name. API keys
+        # and the origin check below protect against DNS rebinding.
         self._manager = StreamableHTTPSessionManager(
             server,
             stateless=True,
@@ -75,23 +71,23 @@ class McpFace:
         self._stop = asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request of a caller who may call."""
+        """Authenticate and answer a request."""
         request = Request(scope)
-        await admitted(request)
+        await authenticate(request)
         check_origin(request, self._agent.config.server)
-        if request.method != "POST":  # without sessions there is nothing to listen to and nothing to end
+        if request.method != "POST":  # a stateless server has no stream to open and no session to delete
             raise HTTPException(405, "this endpoint takes POST only", {"allow": "POST"})
         if self._running is None:
-            self._running = asyncio.create_task(self._run(), name="mcp-face")
+            self._running = asyncio.create_task(self._run(), name="mcp-endpoint")
         await self._started.wait()
         await self._manager.handle_request(scope, receive, send)
 
     async def aclose(self) -> None:
-        """End what is under way."""
+        """Stop the server."""
         self._stop.set()
         if self._running is not None:
-            _, late = await asyncio.wait({self._running}, timeout=_CLOSE_SECONDS)
-            if late:
+            _, pending = await asyncio.wait({self._running}, timeout=_CLOSE_SECONDS)
+            if pending:
                 self._running.cancel()
 
     async def _run(self) -> None:
@@ -101,40 +97,40 @@ class McpFace:
 
     async def _list(self, _context: ServerRequestContext, _params: PaginatedRequestParams | None) -> ListToolsResult:
         config = self._agent.config
-        about = masked(config.description, self._agent.secrets) or f"Ask the agent {config.name}."
+        description = masked(config.description, self._agent.secrets) or f"Ask the agent {config.name}."
         hints = ToolAnnotations(title=config.name)
         return ListToolsResult(
-            tools=[Tool(name=config.name, description=about, input_schema=_ARGUMENTS, annotations=hints)]
+            tools=[Tool(name=config.name, description=description, input_schema=_ARGUMENTS, annotations=hints)]
         )
 
     async def _call(self, context: ServerRequestContext, params: CallToolRequestParams) -> CallToolResult:
         config = self._agent.config
         if params.name != config.name:
-            return _said(f"There is no tool {params.name[:128]}; there is: {config.name}.", is_error=True)
+            return _result(f"There is no tool {params.name[:128]}; there is: {config.name}.", is_error=True)
         request = cast("Request", context.request)
         try:
             message, session_id = _arguments(params.arguments or {})
-            owner = owner_of(caller_of(request), None)
+            owner = session_owner(caller_of(request), None)
             run = await runs_of(request).start(self._agent, message, session_id=session_id, owner=owner)
         except MyAgentError as error:
             return self._failed(error)
         try:
-            return await self._followed(run, context)
+            return await self._follow(run, context)
         finally:
-            run.cancel()  # when the client gave up; else the run is over
+            run.cancel()  # if the client disconnected; otherwise the run has ended
 
-    async def _followed(self, run: Run, context: ServerRequestContext) -> CallToolResult:
+    async def _follow(self, run: Run, context: ServerRequestContext) -> CallToolResult:
         seen = 0
         with run.reading():
             while events := await run.next_events(seen):
                 for event in events:
                     seen += 1
-                    if what := _progress(event):
-                        await context.session.report_progress(seen, message=what)
+                    if message := _progress_message(event):
+                        await context.session.report_progress(seen, message=message)
                 match events[-1]:
                     case Finished(answer, stop_reason):
-                        facts = {"answer": answer, "session_id": run.session_id, "stop_reason": stop_reason}
-                        return _said(answer, structured=facts)
+                        structured = {"answer": answer, "session_id": run.session_id, "stop_reason": stop_reason}
+                        return _result(answer, structured=structured)
                     case Failed(error):
                         return self._failed(error)
                     case _:
@@ -142,21 +138,21 @@ class McpFace:
         raise AssertionError("a run ends with Finished or Failed")
 
     def _failed(self, error: MyAgentError) -> CallToolResult:
-        return _said(masked(str(problem_of(error)["detail"]), self._agent.secrets), is_error=True)
+        return _result(masked(str(problem_of(error)["detail"]), self._agent.secrets), is_error=True)
 
 
-def _arguments(given: dict[str, Any]) -> tuple[str, str | None]:
-    message, session_id = given.get("message"), given.get("session_id")
+def _arguments(arguments: dict[str, Any]) -> tuple[str, str | None]:
+    message, session_id = arguments.get("message"), arguments.get("session_id")
     if not isinstance(message, str):
-        raise CallerError("`message` must be a text")
+        raise CallerError("`message` must be a string")
     if session_id is not None and not isinstance(session_id, str):
-        raise CallerError("`session_id` must be a text")
-    if unknown := sorted(given.keys() - _ARGUMENTS["properties"].keys()):
-        raise CallerError(f"unknown argument {', '.join(unknown)[:128]}; known are message and session_id")
+        raise CallerError("`session_id` must be a string")
+    if unknown := sorted(arguments.keys() - _ARGUMENTS["properties"].keys()):
+        raise CallerError(f"unknown argument {', '.join(unknown)[:128]}; the arguments are message and session_id")
     return message, session_id
 
 
-def _progress(event: RunEvent) -> str | None:
+def _progress_message(event: RunEvent) -> str | None:
     match event:
         case ToolCalled():
             return f"calling {event.name}"
@@ -167,7 +163,7 @@ def _progress(event: RunEvent) -> str | None:
             return None
 
 
-def _said(text: str, *, is_error: bool = False, structured: dict[str, Any] | None = None) -> CallToolResult:
+def _result(text: str, *, is_error: bool = False, structured: dict[str, Any] | None = None) -> CallToolResult:
     return CallToolResult(
         content=[TextContent(type="text", text=text)], structured_content=structured, is_error=is_error
     )

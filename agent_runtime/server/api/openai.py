@@ -1,12 +1,12 @@
-"""OpenAI's face: what speaks to OpenAI speaks to the agent, which is listed as a model of its own name.
+"""OpenAI-compatible endpoints: any OpenAI client can call the agent, which is listed as a model with its own name.
 
-The agent owns its system prompt and its tools. Its tool calls happen here and are not sent: a client could only try to
-answer them. Thoughts and plans are not sent either. A field that asks for what the agent cannot do is refused with
-400; sampling parameters and the like are accepted and left out of account, for they are the agent file's.
+The agent owns its system prompt and its tools. Its tool calls run here and are not sent to the client, nor are thoughts
+and plans. A parameter that the agent cannot honour is rejected with 400; sampling parameters are accepted and ignored,
+because the agent file sets them.
 
-Memory: a request that brings its own earlier messages is answered from those and nothing is remembered. A stateful
-agent's session is named with `metadata.session_id`, or, in the Responses API, followed with `previous_response_id`;
-its memory then stands for the earlier messages. `user` is the user whose session it is.
+Sessions: a request that contains earlier messages is answered from those, and nothing is stored. A stateful agent's
+session is named by `metadata.session_id`, or continued with `previous_response_id` in the Responses API; its stored
+history then replaces the earlier messages. `user` is the owner of the session.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from fastapi import APIRouter, Request, Response
 
 from agent_runtime.agent import Agent
 from agent_runtime.events import Message
-from agent_runtime.server.api.openai_chat import ChatChunks, ChatCompletionsRequest, completion, conversation_of
-from agent_runtime.server.api.openai_errors import Unsupported
+from agent_runtime.server.api.openai_chat import ChatCompletionsRequest, ChunkEncoder, completion, conversation_of
+from agent_runtime.server.api.openai_errors import OpenAIRequestError
 from agent_runtime.server.api.openai_responses import (
-    ResponseEvents,
-    ResponseShape,
+    ResponseBuilder,
+    ResponseEventEncoder,
     ResponsesRequest,
     response_id,
     session_of,
     unknown_response,
 )
-from agent_runtime.server.api.sse import EventStream, Words, encoded
-from agent_runtime.server.auth.authenticator import Caller, Guarded
-from agent_runtime.server.dependencies import CurrentAgent, CurrentRuns, owner_of, result_of
-from agent_runtime.server.runs import Failed, Run
+from agent_runtime.server.api.sse import EventEncoder, RunEventStream, json_bytes
+from agent_runtime.server.auth.authenticator import AuthenticatedRoute, Caller
+from agent_runtime.server.dependencies import CurrentAgent, CurrentRuns, session_owner, wait_for_result
+from agent_runtime.server.run import Failed, Run
 
-router = APIRouter(prefix="/v1", tags=["openai"], route_class=Guarded)
+router = APIRouter(prefix="/v1", tags=["openai"], route_class=AuthenticatedRoute)
 
 FIRST_EVENT_SECONDS = 5.0
 
 
 @router.get("/models")
 async def models(agent: CurrentAgent) -> dict[str, Any]:
-    """The agent, as the one model there is."""
+    """The agent, as the only model."""
     return {"object": "list", "data": [_model(agent)]}
 
 
@@ -62,19 +62,19 @@ async def chat_completions(
     body.refuse_unsupported()
     question, history = conversation_of(body.messages, "messages")
     session_id = (body.metadata or {}).get("session_id")
-    remembered = agent.remembers and session_id is not None
+    uses_session = agent.remembers and session_id is not None
     run = await runs.start(
         agent,
         question,
         session_id=session_id,
-        owner=owner_of(caller, body.user),
-        history=None if remembered else history,
+        owner=session_owner(caller, body.user),
+        history=None if uses_session else history,
     )
     created = int(time.time())
     if not body.stream:
-        return _json(completion(await result_of(run, request), model=body.model, created=created), run)
+        return _json(completion(await wait_for_result(run, request), model=body.model, created=created), run)
     include_usage = body.stream_options is not None and body.stream_options.include_usage
-    chunks = ChatChunks(
+    chunks = ChunkEncoder(
         run.run_id, model=body.model, created=created, include_usage=include_usage, secrets=agent.secrets
     )
     return await _stream(run, chunks)
@@ -86,31 +86,31 @@ async def responses(
 ) -> Response:
     """Answer the last message of the input, as a response or as a stream of its events.
 
-    The answers of a stateful agent are stored, unless `store` is false or the request brings its own history, and can
-    be followed with `previous_response_id`.
+    Responses of a stateful agent are stored unless `store` is false or the request contains its own history. They can
+    be continued with `previous_response_id`.
     """
     _check_model(body.model, agent)
     body.refuse_unsupported()
     question, given = body.conversation()
-    owner = owner_of(caller, body.user)
-    session_id, history = await _memory(body, given, agent, owner)
+    owner = session_owner(caller, body.user)
+    session_id, history = await _session_and_history(body, given, agent, owner)
     run = await runs.start(agent, question, session_id=session_id, owner=owner, history=history)
-    shape = ResponseShape(response_id(run.run_id, run.session_id), run.run_id, body.model, int(time.time()), body)
+    builder = ResponseBuilder(response_id(run.run_id, run.session_id), run.run_id, body.model, int(time.time()), body)
     if not body.stream:
-        result = await result_of(run, request)
-        return _json(shape.ended(result.answer, result.stop_reason, result.usage), run)
-    return await _stream(run, ResponseEvents(shape, agent.secrets))
+        result = await wait_for_result(run, request)
+        return _json(builder.ended(result.answer, result.stop_reason, result.usage), run)
+    return await _stream(run, ResponseEventEncoder(builder, agent.secrets))
 
 
-async def _memory(
+async def _session_and_history(
     body: ResponsesRequest, given: list[Message], agent: Agent, owner: str
 ) -> tuple[str | None, Sequence[Message] | None]:
-    """The session that is gone on with, and the history that stands for it where it must not be written."""
+    """The session to continue, and the history that replaces it if the turn must not be stored."""
     session_id = (body.metadata or {}).get("session_id")
     if previous := body.previous_response_id:
         if given:
-            message = "with previous_response_id, input is the new question only: what was said before is remembered"
-            raise Unsupported(message, param="input")
+            message = "with previous_response_id, input must be the new question only: the earlier messages are stored"
+            raise OpenAIRequestError(message, param="input")
         session_id = session_of(previous)
         if not (known := await agent.history(session_id, owner=owner)):
             raise unknown_response(previous)
@@ -122,22 +122,22 @@ async def _memory(
     return session_id, None
 
 
-async def _stream(run: Run, words: Words) -> Response:
-    """The stream of a run. One that fails at once is an error with its own status, which clients act upon."""
+async def _stream(run: Run, encode: EventEncoder) -> Response:
+    """The stream of a run. A run that fails at once is an error with its own status, so that clients can retry."""
     try:
         async with asyncio.timeout(FIRST_EVENT_SECONDS):
             for event in await run.next_events(1):
                 if isinstance(event, Failed):
                     raise event.error
     except TimeoutError:
-        pass  # the model takes its time: the stream begins, and is kept awake
-    stream = EventStream(run, words)
+        pass  # the model is slow: start the stream and keep it open
+    stream = RunEventStream(run, encode)
     stream.headers["x-run-id"] = run.run_id
     return stream
 
 
 def _json(body: dict[str, Any], run: Run) -> Response:
-    return Response(encoded(body), media_type="application/json", headers={"x-run-id": run.run_id})
+    return Response(json_bytes(body), media_type="application/json", headers={"x-run-id": run.run_id})
 
 
 def _model(agent: Agent) -> dict[str, Any]:
@@ -149,4 +149,4 @@ def _check_model(given: str, agent: Agent) -> None:
     name = agent.config.name
     if given != name:
         message = f"the model {given[:128]!r} does not exist; this agent answers as {name!r}"
-        raise Unsupported(message, param="model", code="model_not_found", status=404)
+        raise OpenAIRequestError(message, param="model", code="model_not_found", status=404)

@@ -1,4 +1,4 @@
-"""Errors as OpenAI's clients read them: `{"error": {"message", "type", "param", "code"}}`."""
+"""Errors in OpenAI's format: `{"error": {"message", "type", "param", "code"}}`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from agent_runtime.errors import CallerError
 
 PATHS = "/v1/"
 
-# What OpenAI answers with where it names the same thing otherwise; all else keeps its status and its code.
-_THEIRS = {
+# Statuses and codes that differ in OpenAI's API; all others stay the same.
+_OPENAI_CODES = {
     "model_rate_limited": (429, "rate_limit_exceeded"),
     "model_quota": (429, "insufficient_quota"),
     "model_context_overflow": (400, "context_length_exceeded"),
@@ -20,8 +20,8 @@ _THEIRS = {
 }
 
 
-class Unsupported(CallerError):
-    """A request of OpenAI's kind that this agent cannot serve as it is meant; `param` is the field to change."""
+class OpenAIRequestError(CallerError):
+    """A request that this agent cannot serve; `param` is the parameter to change."""
 
     def __init__(self, message: str, *, param: str, code: str = "unsupported_parameter", status: int = 400) -> None:
         self.param = param
@@ -31,8 +31,8 @@ class Unsupported(CallerError):
 
 
 def openai_error(status: int, code: str, message: str, param: str | None = None) -> tuple[int, dict[str, Any]]:
-    """The status and the body for an error that the other faces know by `status` and `code`."""
-    status, code = _THEIRS.get(code, (status, code))
+    """The OpenAI status and body of an error with this `status` and `code`."""
+    status, code = _OPENAI_CODES.get(code, (status, code))
     if status == 429:
         kind = "insufficient_quota" if code == "insufficient_quota" else "requests"
     else:
@@ -41,7 +41,7 @@ def openai_error(status: int, code: str, message: str, param: str | None = None)
 
 
 def param_of(location: Sequence[Any]) -> str:
-    """A place in a body as OpenAI writes it: `messages[0].content`. Of a choice of types only the field is named."""
+    """A location in a body as OpenAI writes it: `messages[0].content`, without the branch of a union."""
     written = ""
     for part in location[1:]:
         if isinstance(part, int):
@@ -54,16 +54,19 @@ def param_of(location: Sequence[Any]) -> str:
 
 
 def refuse_unsupported(
-    given: Mapping[str, Any], reasons: Mapping[str, str], harmless: Mapping[str, Sequence[Any]]
+    given: Mapping[str, Any], reasons: Mapping[str, str], no_op_values: Mapping[str, Sequence[Any]]
 ) -> None:
-    """Refuse what would change the meaning of the answer if it were left out of account.
+    """Reject parameters that would change the meaning of the answer if they were ignored.
 
-    An empty value asks for nothing; `harmless` are the values of a field that ask for what the agent does anyway.
+    Args:
+        given: the parameters of the request; an empty value counts as absent.
+        reasons: why a parameter is not supported.
+        no_op_values: values of a parameter that request what the agent does anyway.
 
     Raises:
-        Unsupported: `given` has a field of `reasons` with a value that asks for something else.
+        OpenAIRequestError: for the first parameter in `reasons` with any other value.
     """
     for name, reason in reasons.items():
         value = given.get(name)
-        if value and value not in harmless.get(name, ()):
-            raise Unsupported(f"{name} is not supported: {reason}", param=name)
+        if value and value not in no_op_values.get(name, ()):
+            raise OpenAIRequestError(f"{name} is not supported: {reason}", param=name)

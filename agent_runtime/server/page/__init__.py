@@ -1,4 +1,4 @@
-"""The page to talk to the agent: one HTML, one CSS and its modules, shipped as package data and served as they are."""
+"""The page for talking to the agent: HTML, CSS and JavaScript modules, served as package data without a build."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from fastapi import APIRouter, HTTPException, Response
 
 from agent_runtime.masking import masked_values
-from agent_runtime.server.auth.authenticator import OPEN, Guarded
+from agent_runtime.server.auth.authenticator import PUBLIC, AuthenticatedRoute
 from agent_runtime.server.dependencies import CurrentAgent
 
-router = APIRouter(include_in_schema=False, route_class=Guarded)
+router = APIRouter(include_in_schema=False, route_class=AuthenticatedRoute)
 
 PARTS = ("style.css", "page.js", "approvals.js")
-SHARED = ("turn.js", "render.js")  # how a turn looks is the portal's to say: it shows the same conversations
+SHARED = ("turn.js", "render.js")  # the portal shows the same conversations
 MEDIA_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 POLICY = "; ".join(
     [
@@ -37,15 +37,15 @@ HEADERS = {
 }
 
 
-@router.get("/", openapi_extra=OPEN)
+@router.get("/", openapi_extra=PUBLIC)
 async def page() -> Response:
-    """The page itself: it asks for a key where the agent has keys, so it needs none to be shown."""
+    """The page. It asks for a key if the agent has keys, so loading it requires none."""
     return _file("index.html")
 
 
 @router.get("/page/agent")
 async def about(agent: CurrentAgent) -> dict[str, Any]:
-    """What the page shows of the agent: an allow-list, so the system prompt cannot slip in."""
+    """What the page shows about the agent: an allow-list, so that the system prompt cannot leak."""
     config = agent.config
     shown = {
         "name": config.name,
@@ -63,9 +63,9 @@ async def about(agent: CurrentAgent) -> dict[str, Any]:
     return masked_values(shown, agent.secrets)
 
 
-@router.get("/page/{name}", openapi_extra=OPEN)
+@router.get("/page/{name}", openapi_extra=PUBLIC)
 async def part(name: str) -> Response:
-    """What the page is made of."""
+    """A file of the page."""
     if name not in PARTS + SHARED:
         raise HTTPException(404, "the page has no such file")
     return _file(name)

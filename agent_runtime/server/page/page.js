@@ -121,7 +121,7 @@ const told = (words, status, hint) => Object.assign(new Error(words), { told: tr
 
 function explained(error) {
   if (!error.told) return ["The agent does not answer.", `Is it still running at ${base.host}? What was asked is kept: ask again when it is back.`];
-  if (error.status === 401) return ["This agent asks for a key.", "It is one of the keys in server.api_keys of the agent's file."];
+  if (error.status === 401) return ["This agent requires an API key.", "It is one of the keys in server.api_keys of the agent's file."];
   return [`The agent could not answer: ${error.message}`, error.hint || "The agent's own log says more."];
 }
 

@@ -20,11 +20,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent_runtime.config.agent import McpServerConfig
+from agent_runtime.config import McpServerConfig
 from agent_runtime.errors import StartError, ToolError
 from agent_runtime.events import ToolSpec
 from agent_runtime.masking import masked
-from agent_runtime.secrets.resolver import SecretBook
+from agent_runtime.secrets import SecretResolver
 from agent_runtime.tools.base import Check
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ class McpTool:
 class McpServers:
     """The tools of all servers that an agent file names."""
 
-    def __init__(self, configs: Mapping[str, McpServerConfig], folder: Path, book: SecretBook) -> None:
-        self._servers = [_Server(name, config, folder, book) for name, config in configs.items()]
+    def __init__(self, configs: Mapping[str, McpServerConfig], folder: Path, resolver: SecretResolver) -> None:
+        self._servers = [_Server(name, config, folder, resolver) for name, config in configs.items()]
 
     async def __aenter__(self) -> McpServers:
         try:
@@ -111,15 +111,15 @@ class McpServers:
 class _Server:
     """One server: its connection, the task that owns it, and the tools it had when it was last there."""
 
-    def __init__(self, name: str, config: McpServerConfig, folder: Path, book: SecretBook) -> None:
+    def __init__(self, name: str, config: McpServerConfig, folder: Path, resolver: SecretResolver) -> None:
         self.name = name
         self.tools: tuple[McpTool, ...] = ()
         self._config = config
         self._folder = folder
-        self._book = book
+        self._resolver = resolver
         kind, given = ("headers", config.headers) if config.url else ("env", config.env)
         plain = {key: value.get_secret_value() for key, value in given.items()}
-        self._settings = book.credential(("mcp_servers", name, kind), plain)
+        self._settings = resolver.credential(("mcp_servers", name, kind), plain)
         self._client: Client | None = None
         self._was_up = False
         self._reason = "it has not answered yet"
@@ -261,7 +261,7 @@ class _Server:
 
     def _masked(self, text: str) -> str:
         # masked before it is cut: a part of a key would not be known again
-        return masked(text, {*self._book.values, *self._settings.value.values()})[:_LONGEST_REASON]
+        return masked(text, {*self._resolver.values, *self._settings.value.values()})[:_LONGEST_REASON]
 
 
 async def _until(event: asyncio.Event, seconds: float) -> bool:

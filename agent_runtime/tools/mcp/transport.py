@@ -21,8 +21,8 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._stream_protocols import ReadStream, WriteStream
 from mcp.shared.message import SessionMessage
 
-from agent_runtime.config.agent import McpServerConfig
-from agent_runtime.secrets.credential import Credential
+from agent_runtime.config import McpServerConfig
+from agent_runtime.secrets import Credential
 
 _log = logging.getLogger(__name__)
 

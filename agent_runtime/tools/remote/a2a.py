@@ -30,10 +30,10 @@ from a2a.types.a2a_pb2 import (
 )
 from google.protobuf.json_format import MessageToDict
 
-from agent_runtime.budget import Allowance
+from agent_runtime.budget import Budget
 from agent_runtime.events import Usage
-from agent_runtime.secrets.credential import Credential
-from discovery.contract.models import AgentRecord, is_loopback
+from agent_runtime.secrets import Credential
+from discovery.contract import AgentRecord, is_loopback
 
 CONNECT_SECONDS = 5.0
 CARD_SECONDS = 10.0
@@ -123,7 +123,7 @@ class A2ACaller:
         for client in clients.values():
             await client.aclose()
 
-    async def ask(self, record: AgentRecord, message: str, left: Allowance) -> Answer:
+    async def ask(self, record: AgentRecord, message: str, left: Budget) -> Answer:
         """Wait for the whole answer; what the agent used of the tokens is noted in what is left.
 
         Giving up cancels the task over there.

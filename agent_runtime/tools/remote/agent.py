@@ -16,14 +16,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent_runtime.budget import Allowance, current
-from agent_runtime.config.agent import DiscoveryConfig, RemoteAgentToolConfig
+from agent_runtime.budget import Budget, current
+from agent_runtime.config import DiscoveryConfig, RemoteAgentToolConfig
 from agent_runtime.errors import StartError, ToolError
 from agent_runtime.events import ToolSpec
-from agent_runtime.secrets.credential import Credential
+from agent_runtime.secrets import Credential
 from agent_runtime.tls import registry_tls
-from discovery.client.client import DiscoveryClient, DiscoveryError
-from discovery.contract.models import AgentRecord
+from discovery.client import DiscoveryClient, DiscoveryError
+from discovery.contract import AgentRecord
 
 if TYPE_CHECKING:
     from agent_runtime.tools.remote.a2a import A2ACaller
@@ -127,7 +127,7 @@ class RemoteAgent:
             raise ToolError(f"The agent {name} did not answer ({answer.state}): {answer.text or 'it gives no reason'}")
         return answer.text or f"The agent {name} had nothing to say."
 
-    def _left(self) -> Allowance:
+    def _left(self) -> Budget:
         """What the other agent gets of what this one has left."""
         left = current()
         if left.depth >= MAX_DEPTH:

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from agent_runtime.config.agent import ContextConfig
+from agent_runtime.config import ContextConfig
 from agent_runtime.errors import ToolError
 from agent_runtime.events import ToolSpec
 from agent_runtime.tools.retrieval.cache import EmbeddingCache, cache_for

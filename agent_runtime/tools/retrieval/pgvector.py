@@ -11,8 +11,7 @@ from typing import Any
 import asyncpg
 
 from agent_runtime.errors import StartError, ToolError
-from agent_runtime.secrets.credential import Credential
-from agent_runtime.secrets.postgres_login import PostgresLogin
+from agent_runtime.secrets import Credential, PostgresLogin
 from agent_runtime.tools.retrieval.documents import Passage
 from agent_runtime.tools.retrieval.index import Embed
 

@@ -3,8 +3,6 @@
 import asyncio
 import io
 import json
-import os
-import pty
 import signal
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -15,12 +13,13 @@ from typing import Any, cast
 
 import pytest
 
-from agent_runtime.cli.agents import Screen, ago, cache_folder, table, watch
+from agent_runtime.cli.agents import ago, cache_folder, watch
+from agent_runtime.cli.terminal import console
 from discovery.app import create_app as create_registry
-from discovery.client.client import Chosen, DiscoveryClient
-from discovery.contract.models import AgentRecord, Registration
+from discovery.client import DiscoveryClient
+from discovery.contract import FilterValues, Registration
 from discovery.settings import Settings
-from tests.agents import Ended, eventually, free_port, myagent, running, started
+from tests.agents import Ended, eventually, free_port, myagent, on_a_terminal, running, started
 from tests.event_registry import event_registry
 from tests.serving import serve
 
@@ -85,9 +84,9 @@ async def test_the_flag_wins_over_the_variable_and_filters_reach_the_registry(tm
     assert [line.split()[0] for line in ended.out.splitlines()] == ["NAME", "billing", "1"]
     assert ended.out.splitlines()[-1] == f"1 agent at {url}, filtered: 1 up"
     assert (none.status, none.err) == (0, "")
-    assert none.out == f"No agent at {url} matches. Without filters, `myagent agents` lists all of them.\n"
+    assert none.out == f"No agent at {url} matches. `myagent agents` without filters lists all agents.\n"
     assert (wrong.status, wrong.out) == (1, "")
-    assert f"{url} refuses: 400 Bad Request: status: Input should be 'up'" in wrong.err
+    assert f"{url} refuses the request: 400 Bad Request: status: Input should be 'up'" in wrong.err
 
 
 async def test_an_empty_list_says_which_command_starts_an_agent(tmp_path: Path) -> None:
@@ -95,11 +94,12 @@ async def test_an_empty_list_says_which_command_starts_an_agent(tmp_path: Path) 
         ended = await agents_command(tmp_path, "--discovery-url", url)
         as_json = await agents_command(tmp_path, "--discovery-url", url, "--json")
     assert (ended.status, ended.err) == (0, "")
-    assert f"myagent run --config agent.yaml --discovery-url {url}" in ended.out
+    assert f"myagent run agent.yaml --discovery-url {url}" in ended.out
     away = await agents_command(tmp_path, "--discovery-url", url)
     assert (as_json.status, as_json.out) == (0, "[]\n")
     assert (away.status, away.out) == (1, "")
-    assert "it listed none " in away.err
+    assert "its list from " in away.err
+    assert " is empty" in away.err
 
 
 async def test_json_is_the_array_of_the_registry(tmp_path: Path) -> None:
@@ -115,28 +115,26 @@ async def test_json_is_the_array_of_the_registry(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("flags", [(), ("--json",)])
-async def test_while_the_registry_is_away_its_last_list_is_shown_with_its_age(
-    tmp_path: Path, flags: tuple[str, ...]
-) -> None:
+async def test_an_unavailable_registry_shows_its_last_list_with_its_age(tmp_path: Path, flags: tuple[str, ...]) -> None:
     async with a_registry(ADA, MAIL) as url:
         before = await agents_command(tmp_path, "--discovery-url", url, *flags)
     away = await agents_command(tmp_path, "--discovery-url", url, *flags)
     chosen = await agents_command(tmp_path, "--discovery-url", url, "--owner", "Ada", "--json")
     assert (before.status, away.status, chosen.status) == (0, 1, 1)
     assert away.out.count("billing") == before.out.count("billing") > 0
-    assert f"myagent: {url} is away (" in away.err
+    assert f"myagent: {url} is not available (" in away.err
     assert "this is its list from " in away.err
     assert " ago" in away.err or "just now" in away.err
     assert len(away.err.splitlines()) == 1
     assert [agent["name"] for agent in json.loads(chosen.out)] == ["billing"]
 
 
-async def test_a_registry_that_was_never_heard_of_is_one_sentence(tmp_path: Path) -> None:
+async def test_an_unavailable_registry_without_a_cached_list_is_one_sentence(tmp_path: Path) -> None:
     for flags in ((), ("--json",)):
         ended = await agents_command(tmp_path, "--discovery-url", f"http://127.0.0.1:{free_port()}", *flags)
         assert (ended.status, ended.out) == (1, "")
-        assert "nothing is kept from an earlier time" in ended.err
-        assert "`myagent discovery` starts a registry" in ended.err
+        assert "no earlier list is cached" in ended.err
+        assert "Start a registry with `myagent discovery`" in ended.err
         assert len(ended.err.splitlines()) == 1
 
 
@@ -159,7 +157,7 @@ async def test_the_token_of_the_environment_is_sent_and_a_refusal_is_not_hidden_
     assert (let_in.status, heard[0], {*heard[1:]}) == (0, "Bearer let-me-in", {""})
     for ended in (refused, watching):
         assert (ended.status, ended.out) == (1, "")
-        assert "refuses: 401 Unauthorized" in ended.err
+        assert "refuses the request: 401 Unauthorized" in ended.err
         assert "MYAGENT_DISCOVERY_TOKEN" in ended.err
 
 
@@ -175,7 +173,7 @@ async def test_ctrl_c_ends_a_watch_with_status_0(tmp_path: Path) -> None:
     assert (process.returncode, errors) == (0, b"")
 
 
-async def test_a_reader_that_has_seen_enough_ends_the_command_quietly(tmp_path: Path) -> None:
+async def test_a_closed_pipe_ends_the_command_without_an_error(tmp_path: Path) -> None:
     many = [ADA | {"name": f"billing-{number:04}", "description": "x" * 4000} for number in range(100)]
     async with a_registry(*many) as url:
         line = f"{sys.executable} -W error -m agent_runtime agents --json --discovery-url {url} | head -1"
@@ -188,7 +186,7 @@ async def test_a_reader_that_has_seen_enough_ends_the_command_quietly(tmp_path: 
 async def test_json_and_watch_exclude_each_other(tmp_path: Path) -> None:
     ended = await agents_command(tmp_path, "--json", "--watch")
     assert ended.status == 2
-    assert "not allowed with" in ended.err
+    assert "myagent agents --watch: cannot be combined with --json" in ended.err
 
 
 async def test_the_help_names_the_variable_of_the_token(tmp_path: Path) -> None:
@@ -208,20 +206,13 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(("more", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
-async def test_colour_is_for_a_terminal_whose_owner_wants_it(
+async def test_colours_appear_on_a_terminal_only_and_no_color_turns_them_off(
     tmp_path: Path, more: dict[str, str], coloured: bool
 ) -> None:
-    ours, theirs = pty.openpty()
-    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | at_home(tmp_path) | more
-    try:
-        async with a_registry(ADA) as url, asyncio.timeout(30):
-            command = [sys.executable, "-m", "agent_runtime", "agents", "--discovery-url", url]
-            process = await asyncio.create_subprocess_exec(*command, cwd=tmp_path, env=environment, stdout=theirs)
-            assert await process.wait() == 0
-        shown = os.read(ours, 65536).decode()
-    finally:
-        os.close(ours)
-        os.close(theirs)
+    async with a_registry(ADA) as url:
+        command = ("agents", "--discovery-url", url)
+        status, shown = await on_a_terminal(*command, cwd=tmp_path, environment=at_home(tmp_path) | more)
+    assert status == 0
     assert "billing" in shown
     assert ("\x1b[32mup    \x1b[0m" in shown, "\x1b" in shown) == (coloured, coloured)
 
@@ -240,14 +231,13 @@ async def watching(url: str, folder: Path, **chosen: Any) -> AsyncGenerator[Call
 
     async def shows(text: str, without: str = "\0") -> str:
         async def is_there() -> str | None:
-            screen = terminal.getvalue().rpartition("\x1b[H\x1b[2J")[2]
+            screen = terminal.getvalue().rpartition("\x1b[2J\x1b[H")[2]
             return screen if text in screen and without not in screen else None
 
         return await eventually(is_there)
 
     async with asyncio.timeout(30), DiscoveryClient(url, cache_folder=folder) as client:
-        screen = Screen(terminal, sys.stderr, is_plain=True)
-        task = asyncio.create_task(watch(client, cast("Chosen", chosen), screen))
+        task = asyncio.create_task(watch(client, cast("FilterValues", chosen), console(terminal)))
         try:
             yield shows
         finally:
@@ -256,26 +246,24 @@ async def watching(url: str, folder: Path, **chosen: Any) -> AsyncGenerator[Call
         assert task.cancelled()
 
 
-async def test_a_watch_goes_on_with_the_last_list_and_its_age_while_the_registry_is_away(
+async def test_a_watch_shows_the_last_list_while_the_registry_is_unavailable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent_runtime.cli.agents.WATCH_SECONDS", 0.05)
+    monkeypatch.setattr("agent_runtime.cli.agents.POLL_SECONDS", 0.05)
     port = free_port()
     async with watching(f"http://127.0.0.1:{port}", tmp_path) as shows:
-        assert "nothing is kept from an earlier time" in await shows("is away")
+        assert "no earlier list is cached" in await shows("is not available")
         async with a_registry(ADA, port=port):
-            assert "billing" in await shows("1 agent", without="away")
-        away = await shows("is away (")
+            assert "billing" in await shows("1 agent", without="not available")
+        away = await shows("is not available (")
         assert "billing" in away
         assert "this is its list from just now" in away
         async with a_registry(MAIL, port=port):
-            assert "mail" in await shows("1 agent", without="away")
+            assert "mail" in await shows("1 agent", without="not available")
 
 
-async def test_a_watch_reads_the_list_when_the_registry_says_that_it_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("agent_runtime.cli.agents.WATCH_SECONDS", 3600)  # nothing comes of waiting
+async def test_a_watch_reads_the_list_again_after_an_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent_runtime.cli.agents.POLL_SECONDS", 3600)  # nothing comes of waiting
     async with event_registry() as registry, watching(registry.url, tmp_path, tag="money") as shows:
         await shows("No agent at")
         await until(lambda: registry.readers)
@@ -290,8 +278,8 @@ async def test_a_watch_reads_the_list_when_the_registry_says_that_it_changed(
         assert registry.lists - read_by_then < 20
 
 
-async def test_a_watch_is_told_at_once_by_a_real_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent_runtime.cli.agents.WATCH_SECONDS", 3600)
+async def test_a_watch_follows_the_events_of_a_real_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent_runtime.cli.agents.POLL_SECONDS", 3600)
     async with a_registry(ADA) as url, watching(url, tmp_path) as shows, DiscoveryClient(url) as client:
         await shows("1 agent")
         await client.register(Registration(**MAIL))
@@ -300,8 +288,8 @@ async def test_a_watch_is_told_at_once_by_a_real_registry(tmp_path: Path, monkey
         await shows("1 agent", without="billing")
 
 
-async def test_a_watch_picks_a_stream_up_again_that_broke_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent_runtime.cli.agents.WATCH_SECONDS", 0.05)
+async def test_a_watch_reconnects_a_broken_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent_runtime.cli.agents.POLL_SECONDS", 0.05)
     async with event_registry() as registry, watching(registry.url, tmp_path) as shows:
         await until(lambda: registry.readers)
         registry.break_off()
@@ -327,25 +315,32 @@ NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
         (3 * 86_400, "3 days ago"),
     ],
 )
-def test_a_moment_is_told_in_the_largest_unit_that_says_something(seconds: int, words: str) -> None:
+def test_a_time_is_shown_in_the_largest_useful_unit(seconds: int, words: str) -> None:
     assert ago(NOW - timedelta(seconds=seconds), NOW) == words
 
 
-def test_text_of_an_agent_cannot_move_the_cursor_and_wide_letters_stay_aligned() -> None:
-    bad = AgentRecord.model_validate(MAIL | {"name": "a\x1b[2J\n\u202eb", "owner": "x" * 300})
-    wide = AgentRecord.model_validate(MAIL | {"name": "客服助手"})
-    lines = table([bad, wide], NOW, Screen(io.StringIO(), io.StringIO()))
+async def test_text_of_an_agent_cannot_move_the_cursor_and_wide_letters_stay_aligned(tmp_path: Path) -> None:
+    bad = MAIL | {"name": "bad", "owner": "x" * 300, "version": "a\x1b[2J\u202eb"}
+    wide = MAIL | {"name": "wide", "version": "客服助手"}
+
+    async def careless(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": json.dumps([bad, wide]).encode()})
+
+    async with serve(careless, lifespan="off") as url:
+        ended = await agents_command(tmp_path, "--discovery-url", url)
+    lines = ended.out.splitlines()
     assert [line for line in lines if not line.isprintable()] == []
     assert "x" * 39 + "…" in lines[1]
     assert "x" * 40 not in lines[1]
-    assert lines[0].index("STATUS") == lines[1].index("registered") == lines[2].index("registered") + 4
+    assert lines[0].index("MODEL") == lines[2].index("-") + 4
 
 
-def test_a_terminal_without_the_letters_gets_a_question_mark() -> None:
-    raw = io.BytesIO()
-    terminal = io.TextIOWrapper(raw, encoding="ascii")
-    Screen(terminal, io.StringIO()).show(["zürich"])
-    assert raw.getvalue() == b"z?rich\n"
+async def test_an_output_without_the_letters_gets_a_question_mark(tmp_path: Path) -> None:
+    async with a_registry(MAIL | {"owner": "zürich"}) as url:
+        ended = await agents_command(tmp_path, "--discovery-url", url, environment={"PYTHONIOENCODING": "ascii"})
+    assert (ended.status, ended.err) == (0, "")
+    assert "z?rich" in ended.out
 
 
 @pytest.mark.parametrize(("named", "folder"), [("/var/c", "/var/c/myagent"), ("c", "~/.cache/myagent")])

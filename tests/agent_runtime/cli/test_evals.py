@@ -35,13 +35,13 @@ async def test_conversations_that_go_as_expected_end_with_status_0(tmp_path: Pat
     assert "2 of 2 conversations went as expected with openai/test-model" in held.out
 
 
-async def test_each_complaint_says_what_was_expected_and_what_came(tmp_path: Path) -> None:
+async def test_each_failure_names_the_expected_and_the_actual_value(tmp_path: Path) -> None:
     wrong = {"index": 0, "id": "c1", "function": {"name": "add", "arguments": '{"a": 2, "b": 4}'}}
     async with serving_openai(calls([wrong]), says("It is six."), refuses(401)) as openai:
         write(tmp_path, openai.url)
         held = await myagent("test", "--junit", "report.xml", cwd=tmp_path)
     assert held.status == 1
-    assert "add was to be called with b=3, got 4" in held.out
+    assert "expected add to be called with b=3, got 4" in held.out
     assert "the answer contains 'six'" in held.out
     assert "does not match" in held.out
     assert "refused model.api_key" in held.out
@@ -92,7 +92,7 @@ async def test_replaying_without_a_recording_says_how_to_make_one(tmp_path: Path
     write(tmp_path, "http://127.0.0.1:9/v1")
     held = await myagent("test", "--replay", cwd=tmp_path)
     assert held.status == 1
-    assert "make it with myagent test --record" in held.err
+    assert "create it with myagent test --record" in held.err
 
 
 @pytest.mark.model

@@ -2,16 +2,18 @@
 
 import json
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.agents import Ended, myagent, write_agent
+from tests.agents import Ended, myagent, on_a_terminal, running, write_agent
 from tests.openai_server import call, calls, refuses, says, serving_openai
 
 FLAGS = {
     "run": [
+        "FILE",
         "--config",
         "--host",
         "--port",
@@ -21,7 +23,7 @@ FLAGS = {
         "--allow-anonymous",
         "--log-level",
     ],
-    "chat": ["--config", "--session", "message"],
+    "chat": ["FILE", "MESSAGE", "--config", "--session"],
     "validate": ["--config", "--json"],
     "agents": ["--discovery-url", "--status", "--type", "--tool", "--tag", "--owner", "-q", "--json", "--watch"],
     "register": ["--name", "--endpoint", "--file", "--token-file", "--health", "--once", "-- COMMAND"],
@@ -69,12 +71,93 @@ async def test_discovery_is_a_command_with_a_help_of_its_own(tmp_path: Path) -> 
     assert "--database-url" in ended.out
 
 
-@pytest.mark.parametrize("arguments", [(), ("rnu",), ("run", "--prot", "1"), ("run", "--port", "http")])
-async def test_a_wrong_command_line_is_told_with_status_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("rnu",), "myagent: No such command 'rnu'. Did you mean 'run'?"),
+        (("nothing-like-it",), "myagent: No such command 'nothing-like-it'."),
+        (("--vresion",), "myagent: No such option: --vresion (Possible options: --version)"),
+        (("run", "--prot", "1"), "myagent run: No such option: --prot (Possible options: --host, --port)"),
+        (("run", "--port", "http"), "myagent run: Invalid value for '--port'"),
+        (("run", "--log-level", "loud"), "myagent run: Invalid value for '--log-level'"),
+        (("validate", "one.yaml", "two.yaml"), "myagent validate: Got unexpected extra argument"),
+        (("new",), "myagent new: Missing argument 'NAME'."),
+    ],
+)
+async def test_an_invalid_command_line_is_one_message_with_status_2(
+    tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
     ended = await myagent(*arguments, cwd=tmp_path)
-    assert ended.status == 2
-    assert "usage: myagent" in ended.err
+    command = message.partition(":")[0]
+    assert (ended.status, ended.out) == (2, "")
+    first, second = ended.err.splitlines()
+    assert first.startswith(message)
+    assert second == f"Try '{command} --help' for help."
+
+
+async def test_flags_that_exclude_each_other_are_one_sentence(tmp_path: Path) -> None:
+    is_one_sentence(await myagent("test", "--record", "--replay", cwd=tmp_path), 2, "myagent test --replay: cannot be")
+
+
+# --- the agent file as an argument
+
+
+@pytest.mark.parametrize("command", ["validate", "doctor", "iam-policy", "chat", "run", "test"])
+async def test_the_agent_file_can_be_an_argument(tmp_path: Path, command: str) -> None:
+    ended = await myagent(command, "nowhere.yaml", cwd=tmp_path)
+    assert ended.status != 0
+    assert "nowhere.yaml" in ended.err + ended.out or command == "test"
     assert "Traceback" not in ended.err
+
+
+async def test_an_agent_file_that_is_given_twice_is_one_sentence(tmp_path: Path) -> None:
+    write_agent(tmp_path)
+    ended = await myagent("validate", "agent.yaml", "--config", "other.yaml", cwd=tmp_path)
+    is_one_sentence(ended, 2, "myagent: the agent file is given twice: agent.yaml as an argument and other.yaml with")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("helper/agent.yaml", "2 + 3?"), ("helper", "2 + 3?"), ("2 + 3?", "--config", "helper")]
+)
+async def test_chat_takes_a_file_and_a_message(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    async with serving_openai(says("It is 5.")) as openai:
+        write_agent(tmp_path / "helper", model=model_at(openai.url))
+        ended = await myagent("chat", *arguments, cwd=tmp_path)
+    assert (ended.status, ended.out) == (0, "It is 5.\n")
+
+
+async def test_chat_with_a_file_only_is_a_conversation(tmp_path: Path) -> None:
+    write_agent(tmp_path / "helper")
+    ended = await myagent("chat", "helper/agent.yaml", cwd=tmp_path)
+    assert (ended.status, ended.err) == (0, "")
+    assert "helper answers with openai/test-model" in ended.out
+
+
+# --- the terminal
+
+
+@pytest.mark.parametrize(("more", "is_coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
+async def test_doctor_has_colours_on_a_terminal_unless_no_color_is_set(
+    tmp_path: Path, more: dict[str, str], is_coloured: bool
+) -> None:
+    write_agent(tmp_path)
+    status, shown = await on_a_terminal("doctor", cwd=tmp_path, environment=more)
+    assert status == 1
+    assert "agent.yaml" in shown
+    assert ("\x1b[" in shown) == is_coloured
+
+
+async def test_the_help_loads_nothing_that_only_commands_need(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from agent_runtime.cli.main import main\n"
+        "try:\n    main(['--help'])\n"
+        "except SystemExit:\n    pass\n"
+        "print({'rich', 'httpx', 'yaml', 'fastapi', 'uvicorn'} & set(sys.modules))\n"
+    )
+    async with running([sys.executable, "-c", code], tmp_path) as process:
+        out, _ = await process.communicate()
+    assert out.decode().splitlines()[-1] == "set()"
 
 
 # --- validate
@@ -145,7 +228,7 @@ async def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
 async def test_a_secret_source_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
     write_agent(tmp_path, system_prompt="${secret:x}")
     ended = await myagent("validate", cwd=tmp_path, environment={"MYAGENT_SECRETS": "vault"})
-    is_one_sentence(ended, 1, "MYAGENT_SECRETS=vault names no secret source")
+    is_one_sentence(ended, 1, "MYAGENT_SECRETS=vault is not a secret source")
 
 
 # --- chat
@@ -213,7 +296,7 @@ async def test_a_folder_with_an_agent_file_means_that_file(tmp_path: Path) -> No
     assert validated.out.startswith("helper/agent.yaml is valid")
 
 
-async def test_whoever_gives_no_command_is_shown_all_of_them_and_where_to_begin(tmp_path: Path) -> None:
+async def test_no_command_shows_all_commands_and_how_to_begin(tmp_path: Path) -> None:
     ended = await myagent(cwd=tmp_path)
     assert (ended.status, ended.out) == (2, "")
     assert "run " in ended.err

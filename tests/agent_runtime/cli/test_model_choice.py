@@ -1,6 +1,6 @@
 from fastapi import FastAPI
 
-from agent_runtime.cli.model_choice import choose_model
+from agent_runtime.cli.stack import choose_model
 from tests.serving import serve
 
 NOWHERE = {"OLLAMA_HOST": "127.0.0.1:9"}

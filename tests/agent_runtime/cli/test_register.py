@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from discovery.app import create_app as create_registry
-from discovery.client.client import DiscoveryClient
-from discovery.contract.models import AgentRecord
+from discovery.client import DiscoveryClient
+from discovery.contract import AgentRecord
 from discovery.settings import Settings
 from discovery.tokens import read_tokens
 from tests.agents import Ended, eventually, free_port, myagent, started
@@ -97,7 +97,7 @@ async def test_an_entry_is_there_while_the_process_runs_and_gone_after_sigterm(t
     assert [(one.instance_id, one.ttl_seconds) for one in entry.instances] == [("pod-1", 60)]
 
 
-async def test_what_nobody_said_is_not_made_up(tmp_path: Path) -> None:
+async def test_fields_that_are_not_given_have_defaults(tmp_path: Path) -> None:
     async with a_registry() as registry, started("register", *BILLING, *registry.flags, cwd=tmp_path):
         entry = await registry.entry(name="billing")
     assert (entry.agent_type, entry.version, entry.tools) == ("service", "unknown", [])
@@ -141,10 +141,14 @@ async def test_a_file_holds_all_fields_and_a_flag_wins_over_it(tmp_path: Path, n
         ((*BILLING, "--health", "x"), None, ["myagent register --health: must be an http:// or https:// address"]),
         ((*BILLING, "--url", "x:9"), None, ["myagent register --discovery-url: must be an http:// or https:// addr"]),
         ((*BILLING, "--heartbeat-seconds", "0"), None, ["register --heartbeat-seconds: must be more than 0"]),
-        ((*BILLING, "--heartbeat-seconds", "soon"), None, ["argument --heartbeat-seconds: invalid float value"]),
+        ((*BILLING, "--heartbeat-seconds", "soon"), None, ["register: Invalid value for '--heartbeat-seconds'"]),
         ((*BILLING, "--token-file", "nowhere"), None, ["--token-file: nowhere cannot be read: No such file"]),
-        ((*BILLING, "--token-file", "f.yaml"), "two words", ["--token-file: f.yaml must hold one token"]),
-        ((*BILLING, "--once", "--health", "http://x"), None, ["myagent register --once: goes without --health"]),
+        ((*BILLING, "--token-file", "f.yaml"), "two words", ["--token-file: f.yaml must contain one token"]),
+        (
+            (*BILLING, "--once", "--health", "http://x"),
+            None,
+            ["register --once: cannot be combined with --health"],
+        ),
         ((*BILLING, "--", "no-such-command", "-x"), None, ["no-such-command: cannot be run: No such file"]),
         ((*BILLING, "--", "/"), None, ["/: cannot be run: Permission denied"]),
         (("--file", "nowhere.json"), None, ["nowhere.json: cannot be read: No such file"]),
@@ -153,14 +157,14 @@ async def test_a_file_holds_all_fields_and_a_flag_wins_over_it(tmp_path: Path, n
         (("--file", "f.json"), "[]", ["f.json: must be an object"]),
         (("--file", "f.yaml"), "name: a", ["--endpoint, or `endpoint:` in f.yaml: is required"]),
         (("--file", "f.yaml", *BILLING), "nmae: a\ntag: [x]", ["f.yaml:1 nmae: unknown key; did you mean `name`?"]),
-        (("--file", "f.yaml", *BILLING), "\nttl_seconds: 3", ["f.yaml:2 ttl_seconds: unknown key; known are"]),
+        (("--file", "f.yaml", *BILLING), "\nttl_seconds: 3", ["f.yaml:2 ttl_seconds: unknown key; known keys:"]),
         (("--file", "f.yaml", *BILLING), "tools:\n- {name: 3}", ["f.yaml:2 tools[0].name: should be a valid string"]),
         (("--file", "f.yaml", *BILLING), "metadata: {api_key: hush}", ["'api_key' must not be sent"]),
         (("--file", "f.yaml", *BILLING), "owner: ${NOT_SET}", ["f.yaml:1 owner: environment variable NOT_SET is not"]),
-        (("--file", "f.yaml", *BILLING), "owner: ${secret:a/b}", ["secret a/b: a registration is for everybody"]),
+        (("--file", "f.yaml", *BILLING), "owner: ${secret:a/b}", ["secret a/b: a registration is public"]),
     ],
 )
-async def test_bad_input_is_said_at_the_place_it_stands(
+async def test_invalid_input_is_reported_at_its_place(
     tmp_path: Path, flags: tuple[str, ...], text: str | None, sentences: list[str]
 ) -> None:
     for name in ("f.yaml", "f.json"):
@@ -208,7 +212,7 @@ class Thing:
         await send({"type": "http.response.body", "body": b"never mind"})
 
 
-async def test_a_health_address_says_up_degraded_or_by_its_silence_down(tmp_path: Path) -> None:
+async def test_a_health_address_decides_between_up_degraded_and_down(tmp_path: Path) -> None:
     thing, port = Thing(), free_port()
     health = ("--health", f"http://127.0.0.1:{port}/health", "--heartbeat-seconds", "0.2")
     async with a_registry() as registry, started("register", *BILLING, *registry.flags, *health, cwd=tmp_path) as side:
@@ -246,15 +250,13 @@ async def test_before_the_health_address_answers_there_is_no_entry_and_sigterm_e
 
 
 @pytest.mark.parametrize(("program", "status"), [("exit 0", 0), ("exit 7", 7), ("kill -KILL $$", 137)])
-async def test_the_status_of_the_command_is_ours_and_its_streams_are_too(
-    tmp_path: Path, program: str, status: int
-) -> None:
+async def test_exit_status_and_streams_of_the_command_are_passed_on(tmp_path: Path, program: str, status: int) -> None:
     ended = await register(tmp_path, *BILLING, *NOBODY, "--", "sh", "-c", f"echo out; echo err >&2; {program}")
     assert (ended.status, ended.out) == (status, "out\n")
     assert "err\n" in ended.err
 
 
-async def test_an_entry_lives_as_long_as_the_command_which_hears_every_signal(tmp_path: Path) -> None:
+async def test_an_entry_lasts_as_long_as_the_command_which_receives_every_signal(tmp_path: Path) -> None:
     async with a_registry() as registry:
         command = ("register", *BILLING, *registry.flags, "--", sys.executable, "-c", WAITS)
         async with started(*command, cwd=tmp_path) as process:
@@ -316,7 +318,7 @@ async def test_the_help_says_what_health_means_and_where_the_token_comes_from(tm
         assert word in ended.out
 
 
-async def test_nothing_is_said_to_a_health_address_but_the_question(tmp_path: Path) -> None:
+async def test_a_health_check_sends_no_credentials(tmp_path: Path) -> None:
     heard: list[dict[bytes, bytes]] = []
 
     async def noting(scope: Any, receive: Any, send: Any) -> None:

@@ -17,7 +17,7 @@ from tests.serving import serve
 async def test_a_new_agent_answers_at_once_with_the_built_in_model(tmp_path: Path) -> None:
     made = await myagent("new", "counter", cwd=tmp_path)
     assert made.status == 0
-    assert "myagent chat --config counter/agent.yaml" in made.out
+    assert "myagent chat counter/agent.yaml" in made.out
     validated = await myagent("validate", "--config", "counter/agent.yaml", cwd=tmp_path)
     assert validated.status == 0
     question = "how many days until 2099-01-01?"
@@ -33,7 +33,7 @@ async def test_a_folder_that_is_there_and_a_bad_name_are_one_sentence_and_nothin
     (tmp_path / "taken").mkdir()
     taken = await myagent("new", "taken", cwd=tmp_path)
     assert taken.status == 1
-    assert "is there already" in taken.err
+    assert "already exists" in taken.err
     assert list((tmp_path / "taken").iterdir()) == []
     bad = await myagent("new", "Not A Name", cwd=tmp_path)
     assert bad.status == 1
@@ -49,7 +49,7 @@ async def test_the_schema_is_json_schema_and_says_what_each_key_is_for(tmp_path:
     assert schema["additionalProperties"] is False
 
 
-async def test_doctor_says_of_each_part_whether_it_is_there_and_one_that_is_missing_hides_no_other(
+async def test_doctor_checks_each_component_on_its_own(
     tmp_path: Path,
 ) -> None:
     async with serving_openai(refuses(401, "no such key")) as openai:
@@ -68,11 +68,11 @@ async def test_doctor_says_of_each_part_whether_it_is_there_and_one_that_is_miss
     assert findings["model.api_key"] == {"what": "model.api_key", "ok": True, "detail": "from environment KEY"}
     assert findings["tools[0]"]["ok"]
     assert findings["session.store"]["ok"]
-    assert "the agent runs all the same" in findings["discovery.url"]["detail"]
+    assert "the agent runs without it" in findings["discovery.url"]["detail"]
     assert "sk-secret-of-a-person" not in examined.out + examined.err
 
 
-async def test_doctor_is_content_with_a_token_that_registers_and_does_not_read(tmp_path: Path) -> None:
+async def test_doctor_accepts_a_token_that_registers_and_does_not_read(tmp_path: Path) -> None:
     tokens = read_tokens("register:t0ps3cret")
     registry = create_registry(Settings(database_url="memory://", tokens=tokens))
     async with serving_openai(says("Hello.")) as openai, serve(registry) as url:
@@ -86,7 +86,7 @@ async def test_doctor_is_content_with_a_token_that_registers_and_does_not_read(t
     assert found == [True, False]
 
 
-async def test_doctor_is_content_when_everything_is_there(tmp_path: Path) -> None:
+async def test_doctor_passes_when_everything_is_available(tmp_path: Path) -> None:
     async with serving_openai(says("Hello.")) as openai:
         write_agent(tmp_path, model={"name": "test-model", "endpoint": openai.url})
         examined = await myagent("doctor", cwd=tmp_path)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_runtime.config.placeholders import Fetched, Resolution, SecretNotAvailable, resolve, secret_paths
+from agent_runtime.config import Fetched, Resolution, SecretNotAvailable, resolve, secret_paths
 
 
 async def filled(tree: Any, secrets: dict[str, str] | None = None, **environment: str) -> Resolution:
@@ -62,26 +62,26 @@ async def test_dictionaries_and_lists_are_walked_and_other_values_stay_as_they_a
         ("${EMPTY:?ask the data team}", "environment variable EMPTY: ask the data team"),
         ("${MISSING:?}", "environment variable MISSING: is not set"),
         ("${secret:team/none}", "secret team/none: not found"),
-        ("${secret:team/text#user}", "secret team/text: is not JSON, so #user cannot be picked"),
-        ("${secret:team/json#pass}", "secret team/json: is JSON without the key pass"),
-        ("${secret:team/list#pass}", "secret team/list: is JSON without the key pass"),
-        ("${}", "${} is not a placeholder; a plain dollar is written $$"),
-        ("${1X}", "${1X} is not a placeholder; a plain dollar is written $$"),
-        ("${NAME", "${NAME is not a placeholder; a plain dollar is written $$"),
-        ("${NAME:+x}", "${NAME:+x} is not a placeholder; a plain dollar is written $$"),
-        ("${A:-${B}}", "${A:-${B} is not a placeholder; a plain dollar is written $$"),
+        ("${secret:team/text#user}", "secret team/text: is not JSON, so #user cannot be read"),
+        ("${secret:team/json#pass}", "secret team/json: its JSON has no key pass"),
+        ("${secret:team/list#pass}", "secret team/list: its JSON has no key pass"),
+        ("${}", "${} is not a placeholder; write a plain dollar as $$"),
+        ("${1X}", "${1X} is not a placeholder; write a plain dollar as $$"),
+        ("${NAME", "${NAME is not a placeholder; write a plain dollar as $$"),
+        ("${NAME:+x}", "${NAME:+x} is not a placeholder; write a plain dollar as $$"),
+        ("${A:-${B}}", "${A:-${B} is not a placeholder; write a plain dollar as $$"),
     ],
 )
 async def test_a_placeholder_that_cannot_be_filled_says_why_in_one_sentence(text: str, expected: str) -> None:
     secrets = {"team/text": "hush", "team/json": '{"user": "hush"}', "team/list": "[1]"}
     resolution = await filled({"key": [text]}, secrets, EMPTY="")
-    assert [(problem.path, problem.message) for problem in resolution.problems] == [(("key", 0), expected)]
+    assert [(problem.location, problem.message) for problem in resolution.problems] == [(("key", 0), expected)]
     assert resolution.tree == {"key": [text]}
 
 
 async def test_every_problem_of_a_tree_is_reported() -> None:
     resolution = await filled({"a": "${X} ${Y}", "b": ["${secret:s}"]})
-    assert [problem.path for problem in resolution.problems] == [("a",), ("a",), ("b", 0)]
+    assert [problem.location for problem in resolution.problems] == [("a",), ("a",), ("b", 0)]
 
 
 async def test_all_secrets_are_fetched_together_each_once_however_often_it_is_named() -> None:

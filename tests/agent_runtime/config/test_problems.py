@@ -31,12 +31,12 @@ async def problems_of(file: Path, **environment: str) -> list[Line]:
 async def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         await load(tmp_path / "none.yaml", environment={})
-    said = "no such file; name another with --config, or make an agent with `myagent new NAME`"
+    said = "no such file; set another with --config, or create an agent with `myagent new NAME`"
     assert str(caught.value) == f"{tmp_path / 'none.yaml'}: {said}"
 
 
 async def test_a_folder_is_not_an_agent_file(tmp_path: Path) -> None:
-    assert await problems_of(tmp_path) == [(None, "", "is a folder; name the agent file in it")]
+    assert await problems_of(tmp_path) == [(None, "", "is a folder; use the path of the agent file in it")]
 
 
 async def test_a_file_that_is_not_text_cannot_be_read(tmp_path: Path) -> None:
@@ -77,8 +77,8 @@ async def test_a_file_that_is_no_map_says_what_it_should_be(tmp_path: Path, text
 async def test_a_key_that_stands_twice_is_reported_at_its_second_place(tmp_path: Path) -> None:
     text = f"{GOOD}server:\n  port: 1\n  port: 2\nname: other\n"
     assert await problems(tmp_path, text) == [
-        (5, "server.port", "the key stands twice"),
-        (6, "name", "the key stands twice"),
+        (5, "server.port", "the key is duplicated"),
+        (6, "name", "the key is duplicated"),
     ]
 
 
@@ -138,7 +138,7 @@ async def test_an_unknown_key_is_an_error_with_its_line_and_the_key_that_was_pro
         ("server: {port: http}\n", "server.port", "must be a whole number"),
         ("server: {port: 70000}\n", "server.port", "must be at most 65535"),
         ("server: 8000\n", "server", "must be a map of keys and values"),
-        ("tools: {a: b}\n", "tools", "must be a list: [one, two], or a line for each that begins with `- `"),
+        ("tools: {a: b}\n", "tools", "must be a list: [one, two], or one item per line that begins with `- `"),
         ("limits: {max_steps: 0}\n", "limits.max_steps", "must be at least 1"),
         ("tools: [search]\n", "tools[0]", "must be `module:function`, such as orders:search_orders"),
         (

@@ -1,4 +1,4 @@
-"""What is particular to a dialect: malformed replies, and which of a streamed text is shown."""
+"""What is particular to a dialect: malformed replies, and which part of a streamed text is shown."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -8,22 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_runtime import Text, ToolCalled
-from agent_runtime.engine.formats import DIALECTS, Answer, Calls, Malformed, Reading
+from agent_runtime.engine.formats import DIALECTS, Answer, Malformed, Reply, ToolCalls
 from agent_runtime.events import Message, ToolCall, ToolSpec
 from agent_runtime.models.scripted import ScriptedModel
 from tests.agent_runtime.speaking import events_of, finished, scripted_agent
 
 
-def read(text: str, *, cuts: tuple[int, ...] = ()) -> tuple[str, Reading]:
-    """What of a text is shown while it streams in these pieces, and what it meant in the end."""
-    reader = DIALECTS["react"].reader(0)
+def read(text: str, *, cuts: tuple[int, ...] = ()) -> tuple[str, Reply]:
+    """The part of a text that is shown while it streams in these pieces, and the parsed reply."""
+    parser = DIALECTS["react"].parser(0)
     edges = [0, *sorted(cut % (len(text) + 1) for cut in cuts), len(text)]
-    shown = "".join(reader.feed(text[start:end]) for start, end in pairwise(edges))
-    return shown, reader.finish([])
+    shown = "".join(parser.feed(text[start:end]) for start, end in pairwise(edges))
+    return shown, parser.finish([])
 
 
-def call(name: str, arguments: str, thought: str = "") -> Calls:
-    return Calls(thought, (ToolCall("call_0", name, arguments),))
+def call(name: str, arguments: str, thought: str = "") -> ToolCalls:
+    return ToolCalls(thought, (ToolCall("call_0", name, arguments),))
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def call(name: str, arguments: str, thought: str = "") -> Calls:
         ("Therefore the Final Answer: is five", Answer(*["Therefore the Final Answer: is five"] * 2)),
     ],
 )  # fmt: skip
-def test_a_react_reply_is_read_as_what_it_means(text: str, expected: Reading) -> None:
+def test_a_react_reply_is_parsed(text: str, expected: Reply) -> None:
     assert read(text)[1] == expected
 
 
@@ -66,9 +66,7 @@ _parts = st.lists(
 
 
 @given(parts=_parts, cuts=st.lists(st.integers(0, 200), max_size=20))
-def test_a_react_reply_means_and_shows_the_same_however_it_is_cut_into_chunks(
-    parts: list[str], cuts: list[int]
-) -> None:
+def test_a_react_reply_is_parsed_the_same_in_chunks_of_any_size(parts: list[str], cuts: list[int]) -> None:
     text = "".join(parts)
     whole = read(text)
     assert read(text, cuts=tuple(cuts)) == whole
@@ -93,7 +91,7 @@ def test_a_thought_is_never_shown_as_answer(thought: str, answer: str) -> None:
         assert shown == answer.lstrip(" \t\n")
 
 
-async def test_a_malformed_reply_is_mended_once_and_is_never_part_of_the_history(tmp_path: Path) -> None:
+async def test_a_malformed_reply_is_corrected_and_is_never_part_of_the_history(tmp_path: Path) -> None:
     model = ScriptedModel(
         ["Thought: hm, what now", 'Action: add\nAction Input: {"a": 1, "b": 1}', "Final Answer: 2", "Final Answer: x"]
     )
@@ -110,14 +108,14 @@ async def test_a_malformed_reply_is_mended_once_and_is_never_part_of_the_history
     assert "hm, what now" not in str(history)
 
 
-async def test_an_empty_native_reply_is_asked_for_again(tmp_path: Path) -> None:
+async def test_an_empty_native_reply_is_requested_again(tmp_path: Path) -> None:
     model = ScriptedModel(["", "Here I am."])
     events = await events_of(scripted_agent(tmp_path, "native", model))
     assert finished(events).answer == "Here I am."
     assert "Your reply was empty" in model.asked[1].messages[-1].content
 
 
-async def test_a_model_that_says_nothing_for_ever_hits_max_steps(tmp_path: Path) -> None:
+async def test_a_model_that_sends_only_empty_replies_hits_max_steps(tmp_path: Path) -> None:
     events = await events_of(scripted_agent(tmp_path, "native", ScriptedModel([""] * 3), limits={"max_steps": 3}))
     assert finished(events).stop_reason == "max_steps"
 
@@ -137,14 +135,14 @@ async def test_a_react_model_that_invents_the_observation_gets_the_real_one(tmp_
     assert len([event for event in events if isinstance(event, ToolCalled)]) == 1
 
 
-def test_a_history_of_native_calls_is_retold_to_a_react_model() -> None:
+def test_a_react_model_is_shown_native_calls_as_text() -> None:
     history = [
         Message("user", "2 + 3?"),
         Message("assistant", "adding", (ToolCall("c1", "add", '{"a": 2, "b": 3}'),)),
         Message("tool", "5", tool_call_id="c1"),
         Message("assistant", "It is 5."),
     ]
-    prompt = DIALECTS["react"].ask("", history, [ToolSpec("add", "Add.", {"type": "object"})])
+    prompt = DIALECTS["react"].prompt("", history, [ToolSpec("add", "Add.", {"type": "object"})])
     assert list(prompt.messages)[1:] == [
         Message("user", "2 + 3?"),
         Message("assistant", 'Thought: adding\nAction: add\nAction Input: {"a": 2, "b": 3}'),

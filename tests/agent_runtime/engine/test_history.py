@@ -1,4 +1,4 @@
-"""What of a conversation the model is shown."""
+"""The part of a conversation that the model is shown."""
 
 import asyncio
 import logging
@@ -35,13 +35,13 @@ def test_the_latest_whole_turns_that_fit_are_kept() -> None:
     assert fitting([], 100, 100) == []
 
 
-def test_of_a_latest_turn_that_is_too_long_question_and_answer_are_left() -> None:
+def test_a_latest_turn_that_is_too_long_is_reduced_to_question_and_answer() -> None:
     history = [*turn("old", "old"), *acted("sum?", "x" * 4000, "five")]
     assert fitting(history, 100, 200) == turn("sum?", "five")
     assert fitting(turn("x" * 4000, "five"), 100, 200) == []
 
 
-def test_tokens_are_estimated_from_bytes_so_that_other_scripts_are_not_underrated() -> None:
+def test_tokens_are_estimated_from_bytes_so_that_other_scripts_are_not_underestimated() -> None:
     assert estimated_tokens([Message("user", "x" * 4000)]) == 1004
     assert estimated_tokens([Message("user", "漢" * 4000)]) == 3004
     assert estimated_tokens([Message("assistant", "", (ToolCall("c", "n", "x" * 400),))]) == 104
@@ -68,9 +68,7 @@ async def test_a_long_conversation_is_shown_as_far_as_the_file_allows(tmp_path: 
 # --- summaries
 
 
-async def test_turns_that_no_longer_fit_are_summarised_once_and_the_log_keeps_them(
-    tmp_path: Path, durable: str
-) -> None:
+async def test_turns_that_no_longer_fit_are_summarised_once_and_stay_in_the_store(tmp_path: Path, durable: str) -> None:
     model = ScriptedModel(["one", "two", "three", "Ada likes 7.", "four", "five"])
     async with stateful(tmp_path, model, store=durable, history_messages=4, summarize=True) as agent:
         for question in ("I am Ada.", "I like 7.", "third", "fourth", "fifth"):
@@ -101,7 +99,7 @@ async def test_a_summary_goes_on_from_the_one_before_and_survives_a_restart(tmp_
 
 
 @pytest.mark.parametrize("reply", [ModelError("away"), "  "])
-async def test_a_summary_that_fails_keeps_nobody_from_an_answer(
+async def test_a_summary_that_fails_does_not_fail_the_run(
     tmp_path: Path, reply: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = ScriptedModel(["one", "two", reply, "three"])
@@ -114,9 +112,7 @@ async def test_a_summary_that_fails_keeps_nobody_from_an_answer(
     assert ("older turns could not be summarised: away" in caplog.text) is isinstance(reply, ModelError)
 
 
-async def test_a_session_that_is_deleted_and_begun_again_knows_nothing_of_the_old_one(
-    tmp_path: Path, durable: str
-) -> None:
+async def test_a_session_that_is_deleted_and_started_again_has_no_old_summary(tmp_path: Path, durable: str) -> None:
     model = ScriptedModel(["one", "two", "SUM", "three", "four"])
     async with stateful(tmp_path, model, store=durable, history_messages=2, summarize=True) as agent:
         for question in ("first", "second", "third"):
@@ -126,7 +122,7 @@ async def test_a_session_that_is_deleted_and_begun_again_knows_nothing_of_the_ol
     assert contents(model, 4) == ["anew"]
 
 
-async def test_summaries_of_two_sessions_are_written_side_by_side(tmp_path: Path) -> None:
+async def test_summaries_of_two_sessions_are_written_concurrently(tmp_path: Path) -> None:
     class Echo(ScriptedModel):
         async def stream(self, messages: Any, tools: Any = (), *, stop: Any = (), schema: Any = None) -> Any:
             await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Every limit has its own stop reason, and a run that hits one still ends with the best there is."""
+"""Every limit has its own stop reason, and a run that reaches one ends with the best answer so far."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -38,13 +38,13 @@ async def test_max_tool_calls_runs_no_call_too_many(tmp_path: Path, speaker: Spe
     assert await stopped(tmp_path, speaker, replies, max_tool_calls=1) == ("max_tool_calls", "2")
 
 
-async def test_without_any_result_a_limit_says_that_it_was_hit(tmp_path: Path, speaker: Speaker) -> None:
+async def test_without_any_result_the_answer_names_the_limit(tmp_path: Path, speaker: Speaker) -> None:
     answer = "I stopped before I had an answer: the limit max_tool_calls was reached."
     replies = [speaker.calls("add", a=1, b=1)]
     assert await stopped(tmp_path, speaker, replies, max_tool_calls=0) == ("max_tool_calls", answer)
 
 
-async def test_max_tokens_counts_what_goes_in_and_what_comes_out(tmp_path: Path, speaker: Speaker) -> None:
+async def test_max_tokens_counts_input_and_output(tmp_path: Path, speaker: Speaker) -> None:
     replies = [speaker.calls("add", a=1, b=1, usage=Usage(60, 40)), speaker.answers("never asked")]
     assert await stopped(tmp_path, speaker, replies, max_tokens=100) == ("max_tokens", "2")
 
@@ -79,7 +79,9 @@ async def test_time_runs_out_while_a_tool_works(tmp_path: Path, speaker: Speaker
     assert end.answer == "I stopped before I had an answer: the limit timeout was reached."
 
 
-async def test_time_runs_out_while_the_model_speaks_and_what_it_said_stays(tmp_path: Path, speaker: Speaker) -> None:
+async def test_time_runs_out_while_the_model_streams_and_its_text_is_the_answer(
+    tmp_path: Path, speaker: Speaker
+) -> None:
     class Stuck(ScriptedModel):
         closed = False
 

@@ -1,4 +1,4 @@
-"""The loop, in both dialects: what a model asks for, what it gets, and what comes out."""
+"""The loop, in both dialects: tool calls of the model, their results, and the events of a run."""
 
 import asyncio
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agent_runtime import Finished, ModelError, RunStarted, Text, Thought, ToolCalled, ToolResult, Usage
-from agent_runtime.engine.untrusted import unfenced
+from agent_runtime.engine import unmarked
 from agent_runtime.events import Message, ToolCall
 from agent_runtime.models.scripted import ScriptedModel
 from tests.agent_runtime.speaking import Speaker, events_of, finished, scripted_agent
@@ -49,7 +49,7 @@ async def test_the_model_reads_the_result_of_its_call(tmp_path: Path, speaker: S
     model = ScriptedModel([speaker.calls("add", a=2, b=3), speaker.answers("5")])
     await events_of(scripted_agent(tmp_path, speaker.dialect, model))
     last = model.asked[1].messages[-1]
-    assert unfenced(last.content) == ("5" if speaker.dialect == "native" else "Observation: 5")
+    assert unmarked(last.content) == ("5" if speaker.dialect == "native" else "Observation: 5")
     assert last.role == ("tool" if speaker.dialect == "native" else "user")
 
 
@@ -70,7 +70,7 @@ async def test_the_system_prompt_comes_first_and_the_tools_are_explained(tmp_pat
         assert asked.stop == ("\nObservation:",)
 
 
-async def test_an_agent_without_tools_is_asked_plainly(tmp_path: Path, speaker: Speaker) -> None:
+async def test_an_agent_without_tools_has_no_tool_instructions(tmp_path: Path, speaker: Speaker) -> None:
     model = ScriptedModel(["Just an answer."])
     events = await events_of(scripted_agent(tmp_path, speaker.dialect, model, tools=[]))
     assert finished(events).answer == "Just an answer."
@@ -89,7 +89,7 @@ async def test_an_agent_without_tools_is_asked_plainly(tmp_path: Path, speaker: 
         ("fail", '{"reason": "no database"}', "fail failed: RuntimeError: no database"),
     ],
 )  # fmt: skip
-async def test_what_the_model_gets_wrong_goes_back_to_it_and_the_run_goes_on(
+async def test_an_invalid_call_is_reported_to_the_model_and_the_run_goes_on(
     tmp_path: Path, speaker: Speaker, name: str, arguments: str, complaint: str
 ) -> None:
     if speaker.dialect == "react" and arguments.startswith("["):
@@ -104,7 +104,7 @@ async def test_what_the_model_gets_wrong_goes_back_to_it_and_the_run_goes_on(
     assert finished(events).steps[0].tool_calls[0].is_error
 
 
-async def test_a_tool_that_takes_too_long_is_told_to_the_model(tmp_path: Path, speaker: Speaker) -> None:
+async def test_a_tool_that_takes_too_long_is_reported_to_the_model(tmp_path: Path, speaker: Speaker) -> None:
     code = "import asyncio\nasync def dream() -> str:\n    await asyncio.Event().wait()\n"
     model = ScriptedModel([speaker.calls("dream"), speaker.answers("It sleeps.")])
     tools = [{"function": "calculator:dream", "timeout_seconds": 0.02}]
@@ -113,7 +113,7 @@ async def test_a_tool_that_takes_too_long_is_told_to_the_model(tmp_path: Path, s
     assert finished(events).answer == "It sleeps."
 
 
-async def test_a_tool_may_say_itself_what_the_model_should_mend(tmp_path: Path, speaker: Speaker) -> None:
+async def test_a_tool_error_is_what_the_model_reads(tmp_path: Path, speaker: Speaker) -> None:
     code = """
 from agent_runtime import ToolError
 def find(id: int) -> str:
@@ -124,7 +124,7 @@ def find(id: int) -> str:
     assert results(list(events)) == [("no order 7; ask for it", True)]
 
 
-async def test_a_direct_tool_answers_word_for_word_and_the_model_is_not_asked_again(
+async def test_the_result_of_a_direct_tool_is_the_answer_and_the_model_is_not_asked_again(
     tmp_path: Path, speaker: Speaker
 ) -> None:
     model = ScriptedModel([speaker.calls("shout", text="hello")])
@@ -141,7 +141,7 @@ async def test_a_direct_tool_that_failed_is_no_answer(tmp_path: Path, speaker: S
     assert finished(events).answer == "It failed."
 
 
-async def test_an_error_of_the_model_ends_the_run_as_it_is(tmp_path: Path, speaker: Speaker) -> None:
+async def test_an_error_of_the_model_is_raised_unchanged(tmp_path: Path, speaker: Speaker) -> None:
     error = ModelError("the model is away", fault="unreachable")
     model = ScriptedModel([speaker.calls("add", a=1, b=2), error])
     with pytest.raises(ModelError) as caught:

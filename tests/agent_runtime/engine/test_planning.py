@@ -1,4 +1,4 @@
-"""Plans: written first, worked off, revised when a step fails, and seen by everybody."""
+"""Plans: made first, revised when a step fails, and part of the events."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def planner(folder: Path, speaker: Speaker, model: ScriptedModel, **sections: ob
     )
 
 
-async def test_a_plan_is_written_first_and_each_step_is_ticked_off(tmp_path: Path, speaker: Speaker) -> None:
+async def test_a_plan_is_made_first_and_each_step_is_marked_as_done(tmp_path: Path, speaker: Speaker) -> None:
     model = ScriptedModel(
         [
             "1. Add 2 and 3\n2. Shout the sum",

@@ -1,4 +1,4 @@
-"""What a tool, a document or another agent says is data: marked so for the model, and no way around a person."""
+"""Results of tools, documents and other agents: marked as data for the model, and no way around an approval."""
 
 import re
 import sys
@@ -12,9 +12,8 @@ import httpx
 import pytest
 
 from agent_runtime import Agent, Finished
-from agent_runtime.engine.run_state import Decision
 from agent_runtime.engine.untrusted import RULE
-from agent_runtime.events import ApprovalRequired
+from agent_runtime.events import ApprovalRequired, Decision
 from agent_runtime.models.scripted import ScriptedModel
 from agent_runtime.server.app import create_app
 from discovery.app import create_app as create_registry
@@ -71,7 +70,7 @@ def speaker(request: pytest.FixtureRequest) -> Speaker:
 
 
 def shown(messages: Any, text: str) -> re.Match[str]:
-    """Where a text stands behind the fence in what the model was asked."""
+    """The marked text in a prompt that contains `text`."""
     [found] = [m for message in messages for m in MARKED.finditer(message.content) if text in m[2]]
     return found
 
@@ -79,7 +78,7 @@ def shown(messages: Any, text: str) -> re.Match[str]:
 # --- what the model is shown
 
 
-async def test_a_result_stands_behind_a_fence_that_it_cannot_close_and_the_system_prompt_says_what_that_means(
+async def test_a_result_is_enclosed_in_marks_that_it_cannot_close_and_the_system_prompt_explains_them(
     tmp_path: Path, speaker: Speaker
 ) -> None:
     model = ScriptedModel([speaker.calls("notes", about="7"), speaker.answers("20 pounds.")])
@@ -94,7 +93,7 @@ async def test_a_result_stands_behind_a_fence_that_it_cannot_close_and_the_syste
     assert end.steps[0].tool_calls[0].result == INJECTION  # people see it as it is
 
 
-async def test_every_run_draws_its_own_mark_and_a_tool_that_was_told_it_cannot_use_it(
+async def test_every_run_has_its_own_mark_and_a_tool_that_knows_it_cannot_use_it(
     tmp_path: Path, speaker: Speaker
 ) -> None:
     class Telling(ScriptedModel):
@@ -114,12 +113,10 @@ async def test_every_run_draws_its_own_mark_and_a_tool_that_was_told_it_cannot_u
     for run in range(2):
         await events_of(scripted_agent(tmp_path / f"{run}", speaker.dialect, Telling([]), code=CODE, tools=tools))
     assert len(set(seen)) == 2
-    assert len(seen) == 6  # one, and then both of a run: the second result is still behind the fence
+    assert len(seen) == 6  # one, and then both of a run: the second result is still marked
 
 
-async def test_an_answer_that_is_a_result_word_for_word_is_behind_the_fence_in_the_next_turn(
-    tmp_path: Path, speaker: Speaker
-) -> None:
+async def test_an_answer_that_repeats_a_result_is_marked_in_the_next_turn(tmp_path: Path, speaker: Speaker) -> None:
     model = ScriptedModel([speaker.calls("notes", about="7"), speaker.answers("You are welcome.")])
     direct = [{"function": "calculator:notes", "answer": "direct"}]
     sections: dict[str, Any] = {"code": CODE, "tools": direct, "agent_type": "stateful"}
@@ -132,7 +129,7 @@ async def test_an_answer_that_is_a_result_word_for_word_is_behind_the_fence_in_t
     assert all(MARKED.search(text) for text in texts)
 
 
-async def test_a_plan_and_a_summary_are_made_of_what_stands_behind_a_fence_too(tmp_path: Path) -> None:
+async def test_results_are_marked_in_the_prompts_for_plans_and_summaries(tmp_path: Path) -> None:
     say = Speaker("native")
     turn = ["1. Look it up.", say.calls("notes", about="7"), "20 pounds."]
     model = ScriptedModel([*turn, "1. Say it.", "It is 20.", "They asked about order 7.", "1. Go.", "Bye."])

@@ -18,7 +18,7 @@ def test_the_label_names_the_provider_and_the_model() -> None:
 
 SCRIPT = """
 import asyncio, sys
-from agent_runtime.messages import Message
+from agent_runtime.events import Message
 from agent_runtime.models.local import LocalModel
 
 async def main():

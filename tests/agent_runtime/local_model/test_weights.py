@@ -60,7 +60,7 @@ def test_a_path_is_taken_as_it_is(tmp_path: Path) -> None:
         ("missing.gguf", "cannot be read: No such file"),
         ("folder.gguf", "cannot be read"),
         ("text.gguf", "are not a GGUF file"),
-        ("smollm3", "There is no local model 'smollm3'"),
+        ("smollm3", "The local model 'smollm3' was not found"),
     ],
 )
 def test_what_cannot_be_weights_is_an_error_of_one_sentence(
@@ -119,7 +119,7 @@ def test_a_wrong_checksum_is_an_error_and_the_file_is_not_used(tmp_path: Path) -
     with running(Hub({"tiny-Q4_K_M.gguf": WEIGHTS}, stated={"tiny-Q4_K_M.gguf": SMALLER})) as hub:
         for _ in range(2):  # the second time, it is not taken for a good one that is there already
             said, _ = find(REPO, hub=hub.url, home=tmp_path)
-            assert said.startswith("StartError: tiny-Q4_K_M.gguf does not have the checksum that the hub states")
+            assert said.startswith("StartError: tiny-Q4_K_M.gguf does not have the checksum that the hub lists")
             assert [path for path in tmp_path.rglob("*") if path.is_file() and path.read_bytes() == WEIGHTS] == []
 
 
@@ -145,7 +145,7 @@ def test_a_download_that_breaks_leaves_nothing_that_is_used(tmp_path: Path) -> N
         hub.break_after, hub.then = 300_000, 500
         said, _ = find(REPO, hub=hub.url, home=tmp_path)
         assert said.startswith(f"StartError: {REPO} could not be downloaded (")
-        assert said.endswith("nothing of it is used: try again.")
+        assert said.endswith("no part of it is used: try again.")
         hub.then = 200
         found, _ = find(REPO, hub=hub.url, home=tmp_path)
         assert Path(found).read_bytes() == WEIGHTS

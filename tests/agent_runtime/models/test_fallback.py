@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from agent_runtime import Agent, ModelError
-from agent_runtime.config.agent import ModelConfig
+from agent_runtime.config import ModelConfig
 from agent_runtime.errors import ModelFault
 from agent_runtime.events import Message, ModelChunk
-from agent_runtime.models import model_for
-from agent_runtime.models.fallback import FallbackModel
+from agent_runtime.models import FallbackModel, model_for
 from agent_runtime.models.scripted import Reply, ScriptedModel
 from tests.agents import write_agent
 from tests.openai_server import refuses, says, serving_openai, streams
@@ -50,7 +49,7 @@ async def test_the_next_model_answers_where_the_one_before_cannot(fault: ModelFa
 
 
 async def test_a_model_that_was_refused_hides_behind_no_other() -> None:
-    async with FallbackModel([Named("a", [ModelError("key", fault="refused")]), Named("b", ["five"])]) as model:
+    async with FallbackModel([Named("a", [ModelError("key", fault="auth")]), Named("b", ["five"])]) as model:
         with pytest.raises(ModelError, match="key"):
             await said(model)
 

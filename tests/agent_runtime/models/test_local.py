@@ -193,7 +193,7 @@ async def test_a_long_conversation_is_shortened_instead_of_overflowing() -> None
 
 async def test_silence_beyond_the_time_out_is_an_error(model: LocalModel) -> None:
     async with LocalModel(timeout_seconds=0.05) as hurried:
-        with pytest.raises(ModelError, match=r"said nothing for 0\.05 seconds"):
+        with pytest.raises(ModelError, match=r"did not answer within 0\.05 s"):
             await reply(hurried, Message("user", "Summarise: " + "lorem ipsum " * 400))
 
 

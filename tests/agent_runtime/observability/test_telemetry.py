@@ -1,7 +1,9 @@
-"""What operators see: metrics, spans at a collector, and a log whose lines know their run."""
+"""What operators see: metrics, spans at a collector, and log lines with the ids of their run."""
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +13,10 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request, Response
 
+from agent_runtime import ModelError
+from agent_runtime.events import Event, Finished, RunStarted, ToolResult, Usage
+from agent_runtime.models.scripted import ScriptedModel
+from agent_runtime.observability import Telemetry
 from tests.agents import eventually, free_port, started, write_agent
 from tests.openai_server import calls, refuses, says, serving_openai
 from tests.serving import serve
@@ -50,12 +56,95 @@ async def test_metrics_count_runs_tools_tokens_and_failures_of_the_model(tmp_pat
     lines = answer.text.splitlines()
     assert 'myagent_runs_total{agent="helper",stop_reason="finished"} 1.0' in lines
     assert 'myagent_runs_total{agent="helper",stop_reason="model_error"} 1.0' in lines
-    assert 'myagent_tokens_total{agent="helper",model="openai/test-model",type="input"} 30.0' in lines
-    assert 'myagent_tokens_total{agent="helper",model="openai/test-model",type="output"} 9.0' in lines
+    model = 'gen_ai_agent_name="helper",gen_ai_operation_name="chat",gen_ai_provider_name="openai"'
+    model += ',gen_ai_request_model="test-model"'
+    assert f'gen_ai_client_token_usage_sum{{{model},gen_ai_token_type="input"}} 30.0' in lines
+    assert f'gen_ai_client_token_usage_sum{{{model},gen_ai_token_type="output"}} 9.0' in lines
+    assert f'gen_ai_client_operation_duration_seconds_count{{error_type="",{model}}} 2.0' in lines
+    assert f'gen_ai_client_operation_duration_seconds_count{{error_type="auth",{model}}} 1.0' in lines
     assert 'myagent_tool_duration_seconds_count{agent="helper",outcome="ok",tool="add"} 1.0' in lines
-    refused = 'myagent_model_duration_seconds_count{agent="helper",model="openai/test-model",outcome="refused"} 1.0'
-    assert refused in lines
     assert 'myagent_runs_active{agent="helper"} 0.0' in lines
+
+
+def samples(telemetry: Telemetry, name: str) -> set[str]:
+    lines = telemetry.prometheus_text().decode().splitlines()
+    return {line.removeprefix(name) for line in lines if line.startswith(f"{name}{{")}
+
+
+def run(telemetry: Telemetry, event: Event, error: BaseException) -> None:
+    with telemetry.run("helper", "hi", ()) as observe:
+        observe(event)
+        assert samples(telemetry, "myagent_runs_active") == {'{agent="helper"} 1.0'}
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "stop_reason"),
+    [
+        (ModelError("no reply"), "model_error"),
+        (RuntimeError("unexpected"), "error"),
+        (asyncio.CancelledError(), "cancelled"),
+        (GeneratorExit(), "cancelled"),
+    ],
+    ids=lambda value: getattr(type(value), "__name__", "") if isinstance(value, BaseException) else value,
+)
+def test_an_exception_passes_through_a_run_and_is_its_stop_reason(error: BaseException, stop_reason: str) -> None:
+    telemetry = Telemetry()
+    with pytest.raises(type(error)):
+        run(telemetry, RunStarted("r1", "s1"), error)
+    assert samples(telemetry, "myagent_runs_total") == {f'{{agent="helper",stop_reason="{stop_reason}"}} 1.0'}
+    assert samples(telemetry, "myagent_runs_active") == {'{agent="helper"} 0.0'}
+
+
+def test_closing_a_stream_after_its_last_event_keeps_the_stop_reason() -> None:
+    telemetry = Telemetry()
+    with pytest.raises(GeneratorExit):
+        run(telemetry, Finished("Hello.", "max_steps"), GeneratorExit())
+    assert samples(telemetry, "myagent_runs_total") == {'{agent="helper",stop_reason="max_steps"} 1.0'}
+
+
+def test_a_tool_name_that_the_model_made_up_is_no_label() -> None:
+    telemetry = Telemetry()
+    with telemetry.run("helper", "hi", {"add": object()}) as observe:
+        for name in ("add", "made_up_1", "made_up_2"):
+            observe(ToolResult("c1", name, "", is_error=name != "add"))
+    assert samples(telemetry, "myagent_tool_duration_seconds_count") == {
+        '{agent="helper",outcome="ok",tool="add"} 1.0',
+        '{agent="helper",outcome="error",tool="unknown"} 2.0',
+    }
+
+
+async def test_agents_of_one_process_share_metrics_and_processes_do_not() -> None:
+    telemetry, other = Telemetry(), Telemetry()
+    for agent in ("adder", "greeter"):
+        with telemetry.run(agent, "hi", ()):
+            async for _ in telemetry.model(agent, ScriptedModel([("Hello.", Usage(3, 1))])).stream([]):
+                pass
+    reasons = {f'{{agent="{agent}",stop_reason="cancelled"}} 1.0' for agent in ("adder", "greeter")}
+    assert samples(telemetry, "myagent_runs_total") == reasons
+    assert len(samples(telemetry, "gen_ai_client_operation_duration_seconds_count")) == 2
+    assert other.prometheus_text() == b""
+
+
+async def test_a_reply_that_is_not_read_to_its_end_is_counted_as_cancelled() -> None:
+    telemetry = Telemetry()
+    reply = telemetry.model("helper", ScriptedModel([("Hel", "lo.")])).stream([])
+    assert await anext(reply) == "Hel"
+    await reply.aclose()
+    [sample] = samples(telemetry, "gen_ai_client_operation_duration_seconds_count")
+    assert 'error_type="cancelled"' in sample
+
+
+async def test_a_script_does_not_import_the_sdk(tmp_path: Path) -> None:
+    write_agent(tmp_path, model={"provider": "local"})
+    code = (
+        "import sys; from agent_runtime import Agent; from agent_runtime.models.scripted import ScriptedModel\n"
+        "agent = Agent('agent.yaml', model=ScriptedModel(['Hello.'])); print(agent.chat('hi')); agent.close()\n"
+        "print([name for name in sys.modules if name.startswith(('opentelemetry.sdk', 'prometheus_client'))])"
+    )
+    command = [sys.executable, "-c", code]
+    done = await asyncio.to_thread(subprocess.run, command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "Hello.\n[]\n", done.stderr
 
 
 @asynccontextmanager

@@ -72,7 +72,7 @@ async def test_a_secret_is_found(tmp_path: Path, stored: Stored) -> None:
 async def test_a_key_of_a_json_secret_is_picked(tmp_path: Path, stored: Stored) -> None:
     path = stored(SecretString='{"user": "ada", "password": "pw"}')
     assert await prompt(tmp_path, f"${{secret:{path}#password}}") == "<pw>"
-    assert await refused(tmp_path, f"${{secret:{path}#token}}") == f"secret {path}: is JSON without the key token"
+    assert await refused(tmp_path, f"${{secret:{path}#token}}") == f"secret {path}: its JSON has no key token"
 
 
 async def test_a_binary_secret_is_used_as_text_where_it_is_text(tmp_path: Path, stored: Stored) -> None:
@@ -116,7 +116,7 @@ async def test_missing_credentials_are_said(tmp_path: Path, stored: Stored, monk
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     message = await refused(tmp_path, f"${{secret:{path}}}")
-    assert message == f"secret {path}: no AWS credentials were found by the SDK's chain"
+    assert message == f"secret {path}: the SDK's credential chain found no AWS credentials"
 
 
 async def test_an_endpoint_that_is_down_is_said(

@@ -14,7 +14,7 @@ import pytest
 
 from agent_runtime import Agent, ConfigError
 from agent_runtime.agent_file import load
-from agent_runtime.config.placeholders import resolve
+from agent_runtime.config import resolve
 from agent_runtime.secrets import source_for
 from tests.agents import myagent, write_agent
 
@@ -86,7 +86,7 @@ async def test_what_the_policy_does_not_name_is_denied_alone_and_in_a_batch(
         tmp_path / "batch", description=f"${{secret:{own}#key}}", tools=[f"${{secret:{name}}}" for name in prompts]
     )
     assert [message for message in await problems(batch, environment) if message.startswith("secret")] == [
-        f"secret {own}: is not JSON, so #key cannot be picked",
+        f"secret {own}: is not JSON, so #key cannot be read",
         f"secret {foreign}: access denied",
         f"secret {team}/binary: is binary and not UTF-8 text",
         f"secret {team}/none: not found",
@@ -127,7 +127,7 @@ async def test_a_role_that_may_not_be_taken_is_said(
     config = Path(os.environ["AWS_CONFIG_FILE"])
     text = await asyncio.to_thread(config.read_text)
     await asyncio.to_thread(config.write_text, text.replace(":role/", ":role/another-"))
-    why = "no AWS credentials: AssumeRole was answered AccessDenied"
+    why = "no AWS credentials: AssumeRole failed with AccessDenied"
     assert await problems(file, environment) == [f"secret {team}/a: {why}"]
 
 

@@ -8,7 +8,7 @@ import pytest
 from agent_runtime import ConfigError
 from agent_runtime.agent_file import load
 from agent_runtime.secrets import source_for
-from agent_runtime.secrets.files import FolderOfFiles
+from agent_runtime.secrets.sources import FileSecrets
 from tests.agents import write_agent
 
 
@@ -89,11 +89,11 @@ async def test_an_agent_file_takes_texts_and_json_keys_from_it_and_reports_all_t
     assert [problem.message for problem in caught.value.problems] == [
         f"secret ../elsewhere: is outside of {folder}",
         f"secret team/none: not found in {folder}",
-        "secret team/db: is JSON without the key user",
+        "secret team/db: its JSON has no key user",
     ]
     assert all(problem.line for problem in caught.value.problems)
     assert "pw-1" not in str(caught.value)
 
 
 def test_the_usual_folder_need_not_be_named() -> None:
-    assert vars(source_for("file", {})) == vars(FolderOfFiles(Path("/run/secrets")))
+    assert vars(source_for("file", {})) == vars(FileSecrets(Path("/run/secrets")))

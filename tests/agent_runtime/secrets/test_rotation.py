@@ -13,8 +13,8 @@ from fastapi.responses import Response
 
 from agent_runtime import Agent, ModelError, StartError, StoreError
 from agent_runtime.agent_file import load
-from agent_runtime.observability.telemetry import Telemetry
-from agent_runtime.secrets.resolver import ASK_AGAIN_SECONDS, SecretBook
+from agent_runtime.observability import Telemetry
+from agent_runtime.secrets import MIN_RENEW_SECONDS, SecretResolver
 from agent_runtime.server.app import create_app
 from tests.agents import eventually, write_agent
 from tests.openai_server import refuses, says
@@ -80,7 +80,7 @@ def model(url: str, **more: Any) -> dict[str, Any]:
 
 def refreshes(telemetry: Telemetry) -> dict[str, int]:
     """How often secrets were fetched again, by what came of it."""
-    lines = [line for line in telemetry.rendered().decode().splitlines() if "secret_refreshes_total{" in line]
+    lines = [line for line in telemetry.prometheus_text().decode().splitlines() if "secret_refreshes_total{" in line]
     return {line.split('outcome="')[1].split('"')[0]: int(float(line.split()[-1])) for line in lines}
 
 
@@ -205,18 +205,18 @@ async def test_by_the_clock_the_keys_of_callers_are_rotated_too(tmp_path: Path, 
 async def test_a_refused_secret_is_asked_for_again_after_a_while(vault: Vault) -> None:
     vault.hold(key="old")
     now = 1000.0
-    book = SecretBook({"a": {"b": "<${secret:key}>"}}, vault.environment, clock=lambda: now)
-    await book.opened()
-    credential = book.credential(("a", "b"), "<old>")
+    resolver = SecretResolver({"a": {"b": "<${secret:key}>"}}, vault.environment, clock=lambda: now)
+    await resolver.resolve()
+    credential = resolver.credential(("a", "b"), "<old>")
     assert await credential.renewed("<old>") is None
     vault.hold(key="new")
     assert await credential.renewed("<old>") is None
-    now += ASK_AGAIN_SECONDS
+    now += MIN_RENEW_SECONDS
     assert await credential.renewed("<old>") == "<new>" == credential.value
     vault.hold(key="newest")
     assert await credential.renewed("<old>") == "<new>"  # what was refused is not what is known
     assert "new" not in repr(credential)
-    assert "new" not in repr(book)
+    assert "new" not in repr(resolver)
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["at the start", "while it runs"])

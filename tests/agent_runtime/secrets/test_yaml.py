@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_runtime.config.placeholders import SecretNotAvailable
+from agent_runtime.config import SecretNotAvailable
 from agent_runtime.secrets import source_for
 
 

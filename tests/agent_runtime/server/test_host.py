@@ -51,7 +51,7 @@ async def test_each_agent_of_a_folder_answers_under_its_name_and_the_root_lists_
             assert (await client.get("/livez")).status_code == 200
             missing = await client.get("/three/health")
             assert missing.status_code == 404
-            assert "there are: one, two" in missing.json()["detail"]
+            assert "available agents: one, two" in missing.json()["detail"]
 
 
 async def test_one_bad_file_is_reported_with_its_line_and_the_others_run(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import pytest
 from agent_runtime import Agent
 from agent_runtime.models.scripted import ScriptedModel
 from agent_runtime.server.app import create_app
-from discovery.client.client import DiscoveryClient
-from discovery.contract.models import Registration
+from discovery.client import DiscoveryClient
+from discovery.contract import Registration
 from tests.agents import called, eventually, free_port, myagent, started, write_agent
 from tests.minimal_registry import MinimalRegistry, minimal_registry
 from tests.serving import serve

@@ -15,7 +15,7 @@ import pytest
 from agent_runtime import Agent
 from agent_runtime.models.scripted import ScriptedModel
 from agent_runtime.server.app import create_app
-from agent_runtime.server.registration import registration_of
+from agent_runtime.server.registration import registration_payload
 from discovery.app import create_app as create_registry
 from discovery.settings import Settings
 from discovery.tokens import read_tokens
@@ -32,7 +32,7 @@ async def registry(port: int = 0) -> AsyncGenerator[str]:
 
 
 @asynccontextmanager
-async def announced(
+async def served_agent(
     folder: Path, discovery: dict[str, Any], *, environment: dict[str, str] | None = None, **sections: Any
 ) -> AsyncGenerator[httpx.AsyncClient]:
     """A served agent that knows a registry, and a client of the agent."""
@@ -60,7 +60,7 @@ async def test_an_agent_is_listed_after_boot_and_gone_after_shutdown(tmp_path: P
     async with asyncio.timeout(20), registry() as url:
         assert await listed(url) == []
         discovery = {"url": url, "owner": "cs-team", "tags": ["sums"]}
-        async with announced(
+        async with served_agent(
             tmp_path, discovery, version="1.2.3", agent_type="stateful", description="Adds."
         ) as client:
             [record] = await eventually(lambda: listed(url))
@@ -96,7 +96,7 @@ async def test_an_agent_registers_with_its_token_and_takes_itself_out_with_it(tm
                 return [agent["name"] for agent in (await reader.get("/agents")).json()]
 
             discovery = {"url": url, "token": "${REGISTRY_TOKEN}"}
-            async with announced(tmp_path, discovery, environment={"REGISTRY_TOKEN": "t0ps3cret"}):
+            async with served_agent(tmp_path, discovery, environment={"REGISTRY_TOKEN": "t0ps3cret"}):
                 assert await eventually(names) == ["helper"]
             assert await names() == []
 
@@ -127,7 +127,7 @@ async def test_a_token_that_was_rotated_is_fetched_again_and_the_agent_stays_lis
     async with asyncio.timeout(20), AsyncExitStack() as stack:
         async with asking_for("first-token") as entries:
             await stack.enter_async_context(
-                announced(tmp_path, discovery, environment={"MYAGENT_SECRETS": f"yaml:{secrets}"})
+                served_agent(tmp_path, discovery, environment={"MYAGENT_SECRETS": f"yaml:{secrets}"})
             )
             await eventually(entries)
         hold("second-token")
@@ -146,7 +146,7 @@ async def test_an_agent_without_the_right_token_is_told_once_and_answers_all_the
     async with (
         asyncio.timeout(20),
         serve(create_registry(Settings(database_url="memory://", tokens=tokens))) as url,
-        announced(tmp_path, {"url": url, "token": "t0ps3cret"}) as client,
+        served_agent(tmp_path, {"url": url, "token": "t0ps3cret"}) as client,
     ):
         await eventually(told)
         assert await answers(client)
@@ -155,7 +155,7 @@ async def test_an_agent_without_the_right_token_is_told_once_and_answers_all_the
 
 async def test_the_addresses_of_the_file_are_the_ones_that_are_listed(tmp_path: Path) -> None:
     server = {"service_url": "http://helper:8000/", "public_url": "https://agents.example/helper"}
-    async with asyncio.timeout(20), registry() as url, announced(tmp_path, {"url": url}, server=server):
+    async with asyncio.timeout(20), registry() as url, served_agent(tmp_path, {"url": url}, server=server):
         [record] = await eventually(lambda: listed(url))
     assert record["endpoint"] == "http://helper:8000"
     assert record["public_endpoint"] == "https://agents.example/helper"
@@ -184,7 +184,10 @@ async def test_discovery_may_be_away_at_the_start_and_lists_the_agent_within_a_h
 ) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    async with asyncio.timeout(20), announced(tmp_path, {"url": url, "heartbeat_seconds": HEARTBEAT}) as client:
+    async with (
+        asyncio.timeout(20),
+        served_agent(tmp_path, {"url": url, "heartbeat_seconds": HEARTBEAT}) as client,
+    ):
 
         async def has_tried() -> Any:
             return (await client.get("/health")).json()["discovery"]["reason"]
@@ -213,7 +216,7 @@ async def test_a_discovery_that_hangs_delays_neither_start_nor_answers_nor_the_e
     async with asyncio.timeout(20), await asyncio.start_server(never_answer, "127.0.0.1", 0) as hanging:
         url = f"http://127.0.0.1:{hanging.sockets[0].getsockname()[1]}"
         began = time.monotonic()
-        async with announced(tmp_path, {"url": url, "heartbeat_seconds": HEARTBEAT}) as client:
+        async with served_agent(tmp_path, {"url": url, "heartbeat_seconds": HEARTBEAT}) as client:
             assert await answers(client)
             assert time.monotonic() - began < 2
             await asked.wait()
@@ -260,7 +263,7 @@ async def test_what_leaves_the_agent_holds_no_byte_of_its_prompt_or_of_a_secret(
     environment = {"MYAGENT_SECRETS": f"yaml:{secrets}"}
     async with asyncio.timeout(20), await asyncio.start_server(record, "127.0.0.1", 0) as recorder:
         discovery = {"url": f"http://127.0.0.1:{recorder.sockets[0].getsockname()[1]}", "tags": ["${secret:word}"]}
-        async with announced(tmp_path, discovery, environment=environment, **sections) as client:
+        async with served_agent(tmp_path, discovery, environment=environment, **sections) as client:
 
             async def is_registered() -> Any:
                 return (await client.get("/health")).json()["discovery"]["registered"]
@@ -277,10 +280,10 @@ async def test_what_leaves_the_agent_holds_no_byte_of_its_prompt_or_of_a_secret(
 
 
 async def test_an_agent_that_names_no_registry_registers_nowhere(tmp_path: Path) -> None:
-    async with asyncio.timeout(20), announced(tmp_path, {}) as client:
+    async with asyncio.timeout(20), served_agent(tmp_path, {}) as client:
         assert (await client.get("/health")).json()["discovery"] == {
             "registered": False,
-            "reason": "no registry is named",
+            "reason": "no registry is configured",
         }
 
 
@@ -288,14 +291,16 @@ async def test_a_loopback_address_at_a_registry_elsewhere_is_worth_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "agent_runtime.server.registration"):
-        async with asyncio.timeout(20), announced(tmp_path, {"url": "http://registry.invalid:9000"}):
+        async with asyncio.timeout(20), served_agent(tmp_path, {"url": "http://registry.invalid:9000"}):
             pass
     assert "set server.service_url or MYAGENT_SERVICE_URL" in caplog.text
 
 
 async def test_the_payload_is_an_allow_list(tmp_path: Path) -> None:
     async with Agent(write_agent(tmp_path, system_prompt="x"), model=ScriptedModel([]), environment={}) as agent:
-        payload = registration_of(agent, "http://127.0.0.1:8000").model_dump(exclude_none=True, exclude_defaults=True)
+        payload = registration_payload(agent, "http://127.0.0.1:8000").model_dump(
+            exclude_none=True, exclude_defaults=True
+        )
     assert payload.keys() == {"name", "endpoint", "agent_type", "version", "tools", "protocols", "links", "model"}
 
 
@@ -303,8 +308,8 @@ async def test_replicas_with_an_instance_id_stand_under_one_name(tmp_path: Path)
     async with asyncio.timeout(20), registry() as url:
         discovery = {"url": url, "instance_id": "${POD}", "heartbeat_seconds": HEARTBEAT}
         async with (
-            announced(tmp_path, discovery, environment={"POD": "one"}),
-            announced(tmp_path, discovery, environment={"POD": "two"}),
+            served_agent(tmp_path, discovery, environment={"POD": "one"}),
+            served_agent(tmp_path, discovery, environment={"POD": "two"}),
         ):
 
             async def are_both() -> bool:
@@ -322,7 +327,7 @@ async def test_the_servers_it_uses_are_named_with_host_and_port_and_nothing_that
         "files": {"command": "no-such-program", "args": ["hush-4"], "env": {"KEY": "hush-5"}},
     }
     async with Agent(write_agent(tmp_path, mcp_servers=servers), model=ScriptedModel([]), environment={}) as agent:
-        payload = registration_of(agent, "http://127.0.0.1:8000")
+        payload = registration_payload(agent, "http://127.0.0.1:8000")
     port = servers["erp"]["url"].rpartition(":")[2].partition("/")[0]
     assert payload.metadata == {"mcp_servers": [{"name": "erp", "url": f"127.0.0.1:{port}"}, {"name": "files"}]}
     assert "hush" not in payload.model_dump_json()

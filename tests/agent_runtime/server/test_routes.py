@@ -15,8 +15,8 @@ from agent_runtime import Agent
 from agent_runtime.events import Message, ToolCall
 from agent_runtime.models.scripted import ScriptedModel
 from agent_runtime.server.app import create_app
-from agent_runtime.server.auth.authenticator import Guarded, is_open
-from agent_runtime.server.lazy_mount import CARD_PATH, LateFace
+from agent_runtime.server.auth.authenticator import AuthenticatedRoute, is_public
+from agent_runtime.server.lazy_mount import CARD_PATH, LazyMount
 from tests.agent_runtime.server.auth.test_authenticator import bearer
 from tests.agent_runtime.server.served import is_problem, serving
 from tests.agents import write_agent
@@ -112,13 +112,13 @@ class Telltale(ScriptedModel):
 def routes_of(routes: Sequence[BaseRoute]) -> Iterator[tuple[str, BaseRoute]]:
     """Every route by method and path; fails at a kind that nobody taught this test to look into."""
     for route in routes:
-        if isinstance(route, Route) and isinstance(route.endpoint, LateFace):
+        if isinstance(route, Route) and isinstance(route.endpoint, LazyMount):
             yield f"POST {route.path}", route
         elif isinstance(route, APIRoute | Route):
             yield from ((f"{method} {route.path}", route) for method in (route.methods or ()) if method != "HEAD")
         else:
             inner = getattr(route, "original_router", None)
-            assert inner is not None, f"{route!r} is checked by nobody: make it a Guarded route"
+            assert inner is not None, f"{route!r} is checked by nobody: make it a AuthenticatedRoute route"
             yield from routes_of(inner.routes)
 
 
@@ -132,8 +132,8 @@ async def test_every_route_is_guarded_or_is_listed_as_open_and_the_table_misses_
     assert set(found) == OPEN | set(ROUTES)
     for name, route in found.items():
         if isinstance(route, APIRoute):
-            assert isinstance(route, Guarded), f"{name} is not checked: use route_class=Guarded"
-            assert is_open(route) == (name in OPEN), name
+            assert isinstance(route, AuthenticatedRoute), f"{name} is not checked: use route_class=AuthenticatedRoute"
+            assert is_public(route) == (name in OPEN), name
 
 
 @dataclass(frozen=True, slots=True)

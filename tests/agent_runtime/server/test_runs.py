@@ -137,7 +137,8 @@ async def test_a_run_is_seen_with_the_key_and_for_the_user_it_was_started_with(t
 async def test_a_run_that_never_was_is_a_problem(tmp_path: Path) -> None:
     async with serving(tmp_path, ScriptedModel([])) as client:
         is_problem(await client.get("/runs/nobody/events"), 404, "run_not_found")
-        assert "remembered" in is_problem(await client.post("/runs/nobody/cancel"), 404, "run_not_found")["hint"]
+        problem = is_problem(await client.post("/runs/nobody/cancel"), 404, "run_not_found")
+        assert "send the message again" in problem["hint"]
         is_problem(await client.get("/runs/nobody/events", headers={"last-event-id": "x"}), 422, "invalid_body")
 
 
@@ -146,7 +147,7 @@ async def test_a_silent_stream_is_kept_awake(tmp_path: Path, monkeypatch: pytest
     model = Gated()
     async with serving(tmp_path, model) as client, client.stream("POST", "/chat/stream", json=HI) as answer:
         pieces = answer.aiter_text()
-        read = await until(pieces, ": still here\n\n")
+        read = await until(pieces, ": ping\n\n")
         model.gate.set()
         read += "".join([piece async for piece in pieces])
     assert [name for _, name, _ in events(read)] == ["run_started", "text", "text", "finished"]
@@ -164,7 +165,7 @@ async def test_a_reader_who_reads_slowly_holds_up_nobody(tmp_path: Path) -> None
         async with client.stream("POST", "/chat/stream", json=HI) as slow:
             lines = slow.aiter_lines()
             started = [await anext(lines) for _ in range(3)]
-            run_id = json.loads(started[2].removeprefix("data: "))["run_id"]
+            run_id = json.loads(started[1].removeprefix("data: "))["run_id"]
             other = await client.get(f"/runs/{run_id}/events", headers={"last-event-id": "1"})
             assert events(other.text)[-1][1] == "finished"
             rest = "\n".join([line async for line in lines])

@@ -10,10 +10,8 @@ import pytest
 from agent_runtime import StoreError
 from agent_runtime.events import Message
 from agent_runtime.models.scripted import ScriptedModel
-from agent_runtime.sessions import store_for
-from agent_runtime.sessions.base import SessionKey
+from agent_runtime.sessions import SessionKey, retention, store_for
 from agent_runtime.sessions.memory import MemorySessions
-from agent_runtime.sessions.retention import retention
 from tests.agent_runtime.sessions.test_schema import run_sql
 from tests.agent_runtime.speaking import scripted_agent
 from tests.agents import eventually

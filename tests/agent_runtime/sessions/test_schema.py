@@ -10,15 +10,16 @@ import pytest
 
 from agent_runtime import StartError
 from agent_runtime.events import Message
-from agent_runtime.sessions import store_for
-from agent_runtime.sessions.base import SessionKey, Summary
-from agent_runtime.sessions.schema import MIGRATIONS
+from agent_runtime.sessions import SessionKey, Summary, store_for
+from agent_runtime.sessions.database import MIGRATIONS
+from agent_runtime.sessions.postgres import PostgresSessions
+from agent_runtime.sessions.sqlite import SqliteSessions
 
 KEY = SessionKey("helper", "ada", "s1")
 
 
 async def run_sql(url: str, folder: Path, *statements: str) -> list[Any]:
-    """Run statements as another program would; the rows of the last one."""
+    """Run statements from outside the store; returns the rows of the last one."""
     if url.startswith("sqlite"):
         with closing(sqlite3.connect(folder / "sessions.db")) as connection:
             rows = [connection.execute(statement).fetchall() for statement in statements]
@@ -33,10 +34,10 @@ async def run_sql(url: str, folder: Path, *statements: str) -> list[Any]:
         await connection.close()
 
 
-def of_before_there_were_versions(url: str) -> tuple[str, ...]:
-    first = MIGRATIONS[0]
+def unversioned(url: str) -> tuple[str, ...]:
+    store = SqliteSessions if url.startswith("sqlite") else PostgresSessions
     return (
-        *(first.sqlite if url.startswith("sqlite") else first.postgres),
+        *(statement.format(identity=store.identity, timestamp=store.timestamp) for statement in MIGRATIONS[0]),
         "INSERT INTO session_messages (agent, owner, session_id, role, content)"
         " VALUES ('helper', 'ada', 's1', 'user', 'q')",
     )
@@ -47,10 +48,8 @@ async def test_a_new_database_has_the_newest_version(durable: str, tmp_path: Pat
         assert await run_sql(durable, tmp_path, "SELECT version FROM session_schema") == [(len(MIGRATIONS),)]
 
 
-async def test_a_database_of_before_there_were_versions_is_migrated_and_keeps_everything(
-    durable: str, tmp_path: Path
-) -> None:
-    await run_sql(durable, tmp_path, *of_before_there_were_versions(durable))
+async def test_a_database_without_a_version_is_migrated_and_keeps_its_rows(durable: str, tmp_path: Path) -> None:
+    await run_sql(durable, tmp_path, *unversioned(durable))
     async with store_for(durable, tmp_path) as store:
         assert await store.load(KEY, limit=10) == [Message("user", "q")]
         await store.save_summary(KEY, Summary("a question", 1))
@@ -58,7 +57,7 @@ async def test_a_database_of_before_there_were_versions_is_migrated_and_keeps_ev
 
 
 async def test_replicas_that_start_together_migrate_once(durable: str, tmp_path: Path) -> None:
-    await run_sql(durable, tmp_path, *of_before_there_were_versions(durable))
+    await run_sql(durable, tmp_path, *unversioned(durable))
     stores = [store_for(durable, tmp_path) for _ in range(6)]
     async with asyncio.timeout(20):
         await asyncio.gather(*(store.__aenter__() for store in stores))
@@ -66,7 +65,7 @@ async def test_replicas_that_start_together_migrate_once(durable: str, tmp_path:
         await asyncio.gather(*(store.__aexit__(None, None, None) for store in stores))
 
 
-async def test_a_database_of_a_newer_program_is_refused_and_left_alone(durable: str, tmp_path: Path) -> None:
+async def test_a_database_with_a_newer_schema_is_refused_and_not_changed(durable: str, tmp_path: Path) -> None:
     async with store_for(durable, tmp_path):
         pass
     await run_sql(durable, tmp_path, "UPDATE session_schema SET version = 99")
@@ -77,8 +76,8 @@ async def test_a_database_of_a_newer_program_is_refused_and_left_alone(durable: 
 
 
 async def test_a_migration_that_fails_changes_nothing(durable: str, tmp_path: Path) -> None:
-    name = "CREATE TABLE session_summaries (something text)"  # a table of another's, in the way of the second migration
-    await run_sql(durable, tmp_path, *of_before_there_were_versions(durable), name)
+    name = "CREATE TABLE session_summaries (something text)"  # conflicts with the second migration
+    await run_sql(durable, tmp_path, *unversioned(durable), name)
     with pytest.raises(StartError, match=r"cannot be opened: .*already exists"):
         async with store_for(durable, tmp_path):
             pass

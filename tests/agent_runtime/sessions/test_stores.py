@@ -12,8 +12,7 @@ import pytest
 
 from agent_runtime import StartError, StoreError
 from agent_runtime.events import Message, ToolCall
-from agent_runtime.sessions import SessionStore, store_for
-from agent_runtime.sessions.base import Approval, SessionKey, Summary
+from agent_runtime.sessions import Approval, SessionKey, SessionStore, Summary, store_for
 
 KEY = SessionKey("helper", "ada", "s1")
 Opened = Callable[[], SessionStore]

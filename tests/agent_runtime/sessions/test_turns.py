@@ -11,9 +11,8 @@ import pytest
 
 from agent_runtime import SessionBusy, StoreError
 from agent_runtime.events import Message
-from agent_runtime.secrets.credential import Credential
-from agent_runtime.sessions import SessionStore
-from agent_runtime.sessions.base import SessionKey
+from agent_runtime.secrets import Credential
+from agent_runtime.sessions import SessionKey, SessionStore
 from agent_runtime.sessions.memory import MemorySessions
 from agent_runtime.sessions.postgres import PostgresSessions
 from agent_runtime.sessions.sqlite import SqliteSessions
@@ -149,7 +148,7 @@ async def test_a_turn_whose_lock_was_lost_is_not_kept(postgres_url: str, tmp_pat
         try:
             await opened.append(KEY, [])
         except StoreError as error:
-            return "the connection that held this session was lost" in str(error)
+            return "the connection that locked this session was lost" in str(error)
         return False
 
     async with asyncio.timeout(20), store(postgres_url, tmp_path, wait_seconds=10) as opened:

@@ -10,9 +10,8 @@ from starlette.routing import BaseRoute
 
 from discovery.api.auth import Scoped, declared
 from discovery.app import create_app
-from discovery.client.calls import DiscoveryClient
-from discovery.client.client import RegistrationRefused
-from discovery.contract.models import AgentRecord
+from discovery.client import DiscoveryClient, RegistrationRefused
+from discovery.contract import AgentRecord
 from discovery.probe.check import INITIALIZE
 from discovery.settings import Settings
 from discovery.tokens import read_tokens
@@ -50,6 +49,8 @@ ROUTES = {
     "POST /ard/search": READ,
     "GET /ard/agents": READ,
     "GET /.well-known/ai-catalog.json": READ,
+    "GET /.well-known/ard.json": READ,
+    "GET /ard/agents/{identifier}": READ,
     "POST /mcp": READ,
     "GET /metrics": READ,
     "GET /health": READ,
@@ -105,6 +106,7 @@ def test_a_route_that_declares_nothing_is_closed_to_all_but_admin() -> None:
 
 
 async def ask(http: httpx.AsyncClient, route: str, caller: str) -> httpx.Response:
+    route = route.replace("{identifier}", "urn:air:myagent.internal:registry:discovery")
     method, path = route.replace("{name}", "style.css" if "portal" in route else "orders").split()
     given = CALLERS[caller]
     headers: Mapping[str, str] = {} if given is None else {"authorization": given}

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discovery.api.packed import takes_gzip
-from discovery.contract.models import Registration
+from discovery.contract import Registration
 from discovery.protocol import options
 from discovery.registry.leases import Record
 from discovery.registry.listing import Listing, agent_record

@@ -1,13 +1,15 @@
-"""The ARD face: the draft's shapes, over the same table as everything else."""
+"""The ARD API (v0.91): its messages, over the same agents as everything else."""
 
 import json
 import re
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
 
-from discovery.contract.models import AgentRecord
+from discovery.contract import AgentRecord
+from discovery.tokens import read_tokens
 from tests.discovery.conftest import MINIMAL, Clock, RunRegistry, eventually
 
 A2A, MCP = "application/a2a-agent-card+json", "application/mcp-server-card+json"
@@ -234,6 +236,87 @@ async def test_the_catalog_names_the_registry_and_every_artifact(registry: RunRe
         assert names(found.json()["results"]) == ["mcp:weather"]
 
 
+async def test_the_manifest_is_also_served_at_the_path_of_the_predecessor(registry: RunRegistry) -> None:
+    async with registry() as http:
+        await add(http, ORDERS)
+        current, predecessor = await http.get("/.well-known/ard.json"), await http.get("/.well-known/ai-catalog.json")
+    assert current.json() == predecessor.json()
+    assert current.headers["content-type"] == "application/json"
+    assert predecessor.headers["content-type"] == "application/ai-catalog+json"
+
+
+async def test_the_page_links_to_the_manifest(registry: RunRegistry) -> None:
+    async with registry() as http:
+        assert (await http.get("/")).headers["link"] == '<.well-known/ard.json>; rel="ard"'
+
+
+async def test_every_listed_entry_is_retrieved_by_its_identifier_and_revalidated(registry: RunRegistry) -> None:
+    async with registry() as http:
+        await add(http, ORDERS, BILLING, WEATHER, {"name": "Müller & Söhne"})
+        entries = (await http.get("/.well-known/ard.json")).json()["entries"]
+        for entry in entries:
+            path = f"/ard/agents/{quote(entry['identifier'], safe='')}"
+            response = await http.get(path)
+            assert response.json() == entry
+            again = await http.get(path, headers={"if-none-match": response.headers["etag"]})
+            assert (again.status_code, again.content) == (304, b"")
+
+
+@pytest.mark.parametrize(
+    ("identifier", "status", "code"),
+    [
+        ("urn:air:myagent.internal:a2a:nobody", 404, "NOT_FOUND"),
+        ("urn:air:myagent.internal:mcp:billing", 404, "NOT_FOUND"),
+        ("urn:air:myagent.internal:agent:Billing", 404, "NOT_FOUND"),
+        ("billing", 400, "INVALID_ARGUMENT"),
+        ("urn:air:myagent.internal", 400, "INVALID_ARGUMENT"),
+        ("urn%3Aair%3Aa.example%3Ab", 400, "INVALID_ARGUMENT"),
+    ],
+)
+async def test_an_unknown_or_invalid_identifier_is_an_ard_error(
+    registry: RunRegistry, identifier: str, status: int, code: str
+) -> None:
+    async with registry() as http:
+        await add(http, BILLING)
+        response = await http.get(f"/ard/agents/{quote(identifier, safe='')}")
+    assert (response.status_code, response.json()["errorCode"]) == (status, code)
+    assert response.json()["message"] == response.json()["detail"]
+
+
+async def test_every_error_has_the_members_of_an_ard_error(registry: RunRegistry) -> None:
+    async with registry(tokens=read_tokens("read:secret")) as http:
+        refused = await http.post("/ard/search", json={"query": {"text": "orders"}})
+        headers = {"authorization": "Bearer secret"}
+        invalid = await http.post("/ard/search", json={}, headers=headers)
+    assert (refused.status_code, refused.json()["errorCode"]) == (401, "UNAUTHENTICATED")
+    assert "www-authenticate" in refused.headers
+    assert (invalid.status_code, invalid.json()["errorCode"]) == (400, "INVALID_ARGUMENT")
+
+
+@pytest.mark.parametrize(
+    "term",
+    ["tags", "https://agenticresourcediscovery.org/ns#tags", "ard:tags"],
+)
+async def test_a_term_is_matched_by_its_iri(registry: RunRegistry, term: str) -> None:
+    context = {"ard": "https://agenticresourcediscovery.org/ns#", "okf": "https://openknowledgeformat.org/ns#"}
+    async with registry() as http:
+        await add(http, ORDERS, BILLING)
+        query = {"text": "orders", "@context": context, "filter": {term: ["eu"]}}
+        response = await http.post("/ard/search", json={"query": query})
+        unknown = await http.post("/ard/search", json={"query": query | {"filter": {"okf:taxonomy": ["x"]}}})
+    assert names(response.json()["results"]) == ["a2a:orders", "mcp:orders"]
+    assert unknown.json()["detail"].startswith("query.filter: unknown term 'okf:taxonomy'")
+
+
+async def test_ard_can_be_switched_off(registry: RunRegistry) -> None:
+    async with registry(ard=False) as http:
+        for path in ("/.well-known/ard.json", "/.well-known/ai-catalog.json", "/ard/agents"):
+            assert (await http.get(path)).status_code == 404
+        assert (await http.post("/ard/search", json={"query": {"text": "orders"}})).status_code == 404
+        assert "link" not in (await http.get("/")).headers
+        assert "/ard/search" not in (await http.get("/openapi.json")).json()["paths"]
+
+
 async def test_a_domain_of_ones_own_stands_in_every_identifier_and_as_the_host(registry: RunRegistry) -> None:
     async with registry(domain="agents.acme.example") as http:
         await add(http, WEATHER)
@@ -301,10 +384,10 @@ async def test_a_search_that_cannot_be_understood_names_field_and_reason(
         ({"filter": "type = "}, "filter: "),
         ({"filter": "type = 'a' AND"}, "filter: "),
         ({"filter": "type = 'a' OR type = 'b'"}, "filter: "),
-        ({"filter": "type > 'a'"}, "filter: takes > with createdAfter only"),
-        ({"filter": "colour = 'red'"}, "filter: does not know 'colour'"),
-        ({"filter": "updatedAfter > '2026-01-01'"}, "filter: does not know 'updatedAfter'"),
-        ({"filter": "createdAfter > 'yesterday'"}, "filter: must hold a moment"),
+        ({"filter": "type > 'a'"}, "filter: > is allowed with createdAfter only"),
+        ({"filter": "colour = 'red'"}, "filter: unknown field 'colour'"),
+        ({"filter": "updatedAfter > '2026-01-01'"}, "filter: unknown field 'updatedAfter'"),
+        ({"filter": "createdAfter > 'yesterday'"}, "filter: createdAfter must be a timestamp"),
         ({"orderBy": "colour"}, "orderBy: "),
         ({"orderBy": "type UP"}, "orderBy: "),
         ({"pageSize": "0"}, "pageSize: "),

@@ -13,8 +13,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from discovery.client.asgi import RegistrationMiddleware
-from discovery.client.client import local_endpoint, own_endpoint
+from discovery.client import RegistrationMiddleware, local_endpoint, own_endpoint
 from tests.discovery.conftest import RunRegistry, eventually, registration
 from tests.serving import serve
 
@@ -159,7 +158,7 @@ async def test_a_registry_that_is_away_delays_neither_start_nor_answers_nor_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     app = RegistrationMiddleware(a_starlette_app(), registration(), url="http://127.0.0.1:9")
-    with caplog.at_level(logging.WARNING, "discovery.client.client"):
+    with caplog.at_level(logging.WARNING, "discovery.client.registration"):
         async with asyncio.timeout(5), serve(app) as url, httpx.AsyncClient(trust_env=False) as client:
             assert (await client.get(url)).text == "served"
             await eventually(lambda: "cannot register with http://127.0.0.1:9" in caplog.text)

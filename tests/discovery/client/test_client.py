@@ -16,8 +16,11 @@ from typing import Any
 import httpx
 import pytest
 
-from discovery.client.client import DiscoveryClient, DiscoveryError, RegistrationRefused, registered
+from discovery.app import create_app
+from discovery.client import DiscoveryClient, DiscoveryError, RegistrationRefused, registered
+from discovery.settings import Settings
 from tests.discovery.conftest import MINIMAL, Clock, RunRegistry, eventually, registration
+from tests.serving import serve
 
 URL = "http://registry.test:9000"
 
@@ -116,25 +119,25 @@ async def test_the_last_list_is_kept_on_disk_for_when_the_registry_is_away(
     async with registry() as http:
         url = str(http.base_url)
         async with DiscoveryClient(url, cache_folder=folder, now=clock) as client:
-            assert await client.last_agents() is None
+            assert await client.cached_agents() is None
             for name, tags in {"a": ["x"], "b": ["y"]}.items():
                 await client.register(registration(name=name, tags=tags))
             known = await client.agents()
     async with DiscoveryClient(url, cache_folder=folder) as later:
         with pytest.raises(DiscoveryError):
             await later.agents()
-        last, chosen = await later.last_agents(), await later.last_agents(tag="y")
+        last, chosen = await later.cached_agents(), await later.cached_agents(tag="y")
     assert last is not None
     assert chosen is not None
-    assert (last.agents, last.heard_at) == (known, clock.now)
+    assert (last.agents, last.fetched_at) == (known, clock.now)
     assert [agent.name for agent in chosen.agents] == ["b"]
     (file,) = folder.iterdir()
     assert file.stat().st_mode & 0o077 == 0
     async with DiscoveryClient("http://127.0.0.1:9/other", cache_folder=folder) as other:
-        assert await other.last_agents() is None
+        assert await other.cached_agents() is None
     file.write_text("{")
     async with DiscoveryClient(url, cache_folder=folder) as later:
-        assert await later.last_agents() is None
+        assert await later.cached_agents() is None
 
 
 async def test_a_folder_that_cannot_be_written_costs_the_cache_and_nothing_else(
@@ -143,7 +146,7 @@ async def test_a_folder_that_cannot_be_written_costs_the_cache_and_nothing_else(
     (tmp_path / "file").write_text("")
     async with registry() as http, DiscoveryClient(str(http.base_url), cache_folder=tmp_path / "file") as client:
         assert await client.agents() == []
-        assert await client.last_agents() is None
+        assert await client.cached_agents() is None
 
 
 async def test_a_refusal_says_what_the_registry_said(registry: RunRegistry) -> None:
@@ -279,7 +282,7 @@ async def test_servers_that_misbehave_on_the_wire_are_a_discovery_error(talk: An
 
 
 async def test_a_server_that_never_answers_is_given_up_after_five_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("discovery.client.calls.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("discovery.client.client.RESPONSE_SECONDS", 0.2)
 
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -289,7 +292,7 @@ async def test_a_server_that_never_answers_is_given_up_after_five_seconds(monkey
             await asyncio.sleep(0.02)
 
     async with raw_server(drip) as url, DiscoveryClient(url) as client, asyncio.timeout(5):
-        with pytest.raises(DiscoveryError, match="no answer within"):
+        with pytest.raises(DiscoveryError, match="no response within"):
             await client.register(registration())
 
 
@@ -390,20 +393,20 @@ async def test_retry_after_is_obeyed_in_seconds_and_as_a_date(clock: Clock) -> N
 async def test_a_refusal_is_an_error_once_and_tried_again_every_five_minutes(
     status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.DEBUG, "discovery.client.client")
+    caplog.set_level(logging.DEBUG, "discovery.client.registration")
     pace, wire = Pace(3), Wire(httpx.Response(status, json={"detail": "no such token"}))
     async with registered(registration(), url=URL, transport=wire, sleep=pace) as state:
         assert (await pace.slept(3))[:3] == [300, 300, 300]
         assert state.last_error is not None
         assert "no such token" in state.last_error
-    levels = [record.levelname for record in caplog.records if "refuses" in record.message]
+    levels = [record.levelname for record in caplog.records if "refused" in record.message]
     assert levels[:3] == ["ERROR", "DEBUG", "DEBUG"]
 
 
 async def test_the_first_failure_is_a_warning_the_next_are_quiet_and_recovery_is_told(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.DEBUG, "discovery.client.client")
+    caplog.set_level(logging.DEBUG, "discovery.client.registration")
     pace = Pace(6)
     down = httpx.ConnectError("refused")
     wire = Wire(down, down, yes(), yes(), down, yes())
@@ -420,7 +423,7 @@ def superseded() -> httpx.Response:
 async def test_who_was_superseded_is_told_once_what_to_do_and_comes_back_when_the_other_is_gone(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.DEBUG, "discovery.client.client")
+    caplog.set_level(logging.DEBUG, "discovery.client.registration")
     pace, wire = Pace(5), Wire(leased(), superseded(), superseded(), yes(), superseded())
     who = registration(instance_id="pod-1")
     async with registered(who, url=URL, heartbeat_seconds=10, transport=wire, sleep=pace, random=lambda: 0.5) as state:
@@ -464,7 +467,7 @@ async def test_what_the_registry_warns_about_is_in_the_agents_log_once(caplog: p
     ):
         await pace.slept(3)
     assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
-        "the registry warns: nobody can reach that Set server.service_url."
+        "registry warning: nobody can reach that Set server.service_url."
     ]
 
 
@@ -626,6 +629,49 @@ async def test_a_registry_that_comes_back_empty_is_whole_after_one_heartbeat(reg
         assert (await http.get("/agents")).json() == []
 
 
+async def test_heartbeats_share_one_connection() -> None:
+    pace = Pace(sleeps=5)
+    ports: set[int] = set()
+    application = create_app(Settings(database_url="memory://"))
+
+    async def counted(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            ports.add(scope["client"][1])
+        await application(scope, receive, send)
+
+    async with serve(counted) as url, registered(registration(), url=url, heartbeat_seconds=10, sleep=pace):
+        await pace.slept(6)
+    assert len(ports) == 1
+
+
+async def test_a_kept_connection_that_the_server_closes_is_no_failed_heartbeat(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The server keeps each connection after a response, and closes it when the next request arrives."""
+    requests: list[int] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for number in range(2):
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = next((line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), b":0")
+            await reader.readexactly(int(length.partition(b":")[2]))
+            requests.append(number)
+            if number == 0:
+                body = b'{"name": "customer-service"}'
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+                await writer.drain()
+        writer.close()
+
+    pace = Pace(sleeps=3)
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, registered(registration(), url=url, heartbeat_seconds=10, sleep=pace) as state:
+        await pace.slept(4)
+        assert state.registered
+    assert requests[:7] == [0, 1, 0, 1, 0, 1, 0]
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
 def test_importing_the_client_is_cheap_and_needs_nothing_of_the_registry() -> None:
     program = (
         "import sys, discovery.client;"
@@ -633,9 +679,10 @@ def test_importing_the_client_is_cheap_and_needs_nothing_of_the_registry() -> No
         "{'httpx', 'fastapi', 'starlette', 'uvicorn', 'aiosqlite', 'discovery'}))"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
-    wire = ["calls", "client", "contract", "endpoint", "event_stream", "fields", "filters", "last_list", "replies"]
-    files = [*wire, "search"]
-    assert found.stdout.strip() == str(["discovery", *(f"discovery.{file}" for file in files)])
+    contract = [f"discovery.contract{name}" for name in ("", ".fields", ".filters", ".models")]
+    files = ("", ".cache", ".client", ".middleware", ".registration", ".responses")
+    client = [f"discovery.client{name}" for name in files]
+    assert found.stdout.strip() == str(["discovery", *client, *contract])
 
 
 def test_the_signature_promises_seams_for_time_and_chance() -> None:

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from discovery.client.client import DiscoveryClient, DiscoveryError, RegistryEvent
+from discovery.client import DiscoveryClient, DiscoveryError, RegistryEvent
 from tests.discovery.conftest import MINIMAL, RunRegistry, eventually, registration
 from tests.event_registry import EventRegistry, event_registry
 
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("discovery.client.calls.RESUME_SECONDS", 0.0)
+    monkeypatch.setattr("discovery.client.client.RECONNECT_SECONDS", 0.0)
 
 
 @asynccontextmanager
@@ -101,10 +101,10 @@ async def test_an_event_may_come_in_pieces_and_with_the_line_ends_of_others() ->
 
 
 async def test_a_silent_stream_is_taken_for_broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("discovery.client.calls.SILENCE_SECONDS", 0.1)
+    monkeypatch.setattr("discovery.client.client.STREAM_READ_SECONDS", 0.1)
     async with reading() as (registry, events):
         await read(registry, events, RESET)
-        with pytest.raises(DiscoveryError, match="broke off before anything came"):
+        with pytest.raises(DiscoveryError, match="closed before the first event"):
             await anext(events)
     assert registry.readers == [None, "t-4"]
 
@@ -121,7 +121,7 @@ async def test_a_registry_without_the_stream_says_so(status: int) -> None:
 async def test_an_answer_that_is_no_stream_is_an_error_and_not_waited_for() -> None:
     async with reading() as (registry, events):
         registry.kind = b"text/html"
-        with pytest.raises(DiscoveryError, match="no stream but text/html") as caught:
+        with pytest.raises(DiscoveryError, match="not an event stream but text/html") as caught:
             await anext(events)
     assert caught.value.status == 200
 

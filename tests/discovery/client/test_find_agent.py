@@ -53,7 +53,7 @@ async def test_the_official_client_finds_one_tool_and_with_it_an_agent(registry:
         "why": [],
     }
     said = text_of(result)
-    for words in ("orders (registered) at http://orders:8000", "tools: search_orders, refund", "found in: "):
+    for words in ("orders (registered) at http://orders:8000", "tools: search_orders, refund", "matched: "):
         assert words in said
 
 
@@ -78,20 +78,20 @@ async def test_who_is_down_is_left_out_and_said_to_be(registry: RunRegistry, clo
         await eventually(down)
         result = await client.call_tool("find_agent", {"question": "orders"})
     assert result.structured_content == {"agents": []}
-    assert "No agent that is up fits." in text_of(result)
-    assert "Down, and so left out: orders." in text_of(result)
+    assert "No agent matches." in text_of(result)
+    assert "Left out because they are down: orders." in text_of(result)
 
 
 async def test_nothing_found_is_an_answer(registry: RunRegistry) -> None:
     async with registry() as http, mcp_client(http) as client:
         result = await client.call_tool("find_agent", {"question": "zeppelins?"})
     assert (result.is_error, result.structured_content) == (False, {"agents": []})
-    assert text_of(result) == "No agent that is up fits. Other words may find one."
+    assert text_of(result) == "No agent matches. Try other words."
 
 
 async def test_what_cannot_be_asked_is_told_in_a_sentence(registry: RunRegistry) -> None:
     wrong: list[tuple[str, dict[str, Any], str]] = [
-        ("other", {"question": "x"}, "There is no tool other; there is: find_agent."),
+        ("other", {"question": "x"}, "Unknown tool other. The only tool is find_agent."),
         ("find_agent", {}, "`question`: Field required"),
         ("find_agent", {"question": ""}, "`question`: String should have at least 1 character"),
         ("find_agent", {"question": "x", "limit": 0}, "`limit`: Input should be greater than or equal to 1"),

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discovery.api.paging import LARGEST_PAGE, ListQuery, Shown, page_of
-from discovery.contract.filters import Filters
-from discovery.contract.models import AgentRecord, Registration
+from discovery.contract import AgentRecord, Filters, Registration
 from discovery.registry.leases import Record, Status
 from discovery.registry.listing import Listing, Prepared
 from discovery.registry.table import Table
@@ -252,6 +251,6 @@ def test_a_list_chosen_is_what_each_filter_alone_would_keep_in_the_same_order(
 ) -> None:
     kept: list[AgentRecord] = list(listing.agents)
     for name, values in asked.items():
-        alone = Filters(**{name: tuple(values)}).choose(listing.agents)
+        alone = Filters(**{name: tuple(values)}).apply(listing.agents)
         kept = [agent for agent in kept if agent in alone]
-    assert Filters(**{name: tuple(values) for name, values in asked.items()}).choose(listing.agents) == kept
+    assert Filters(**{name: tuple(values) for name, values in asked.items()}).apply(listing.agents) == kept

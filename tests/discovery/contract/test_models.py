@@ -3,7 +3,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from discovery.contract.models import AgentRecord, Registered, Registration, is_loopback
+from discovery.contract import AgentRecord, Registered, Registration, is_loopback
 from tests.discovery.conftest import MINIMAL, registration
 
 

@@ -8,7 +8,7 @@ import httpx
 from fastapi import Request
 
 from discovery.app import create_app
-from discovery.contract.models import Reachability
+from discovery.contract import Reachability
 from discovery.registry.store import Store
 from discovery.settings import Settings
 from discovery.stores.memory import MemoryStore

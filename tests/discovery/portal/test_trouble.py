@@ -10,7 +10,7 @@ import httpx
 from fastapi import FastAPI
 
 from discovery import portal
-from discovery.contract.models import utc_now
+from discovery.contract import utc_now
 from discovery.stores.memory import MemoryStore
 from discovery.tokens import read_tokens
 from tests.discovery.conftest import MINIMAL, Clock, RunRegistry
@@ -95,7 +95,7 @@ async def test_a_heartbeat_without_an_endpoint_and_an_endpoint_without_a_heartbe
     async with observed(clock) as http, browser_page(str(http.base_url)) as page:
         for name in ("silent", "unreached", "well"):
             await add(http, name=name, ttl_seconds=60, boot_id=name)
-        await find(http, "silent", ok=True, reason="its health answers")
+        await find(http, "silent", ok=True, reason="health responds")
         await find(http, "unreached", ok=False, reason="connection refused")
         await expect(page.locator("#list tbody tr").first).to_contain_text("endpoint refused")
         clock.turn(50)
@@ -111,7 +111,7 @@ async def test_a_heartbeat_without_an_endpoint_and_an_endpoint_without_a_heartbe
         standing = page.locator("[data-part=standing]")
         await page.get_by_role("link", name="silent").click()
         await expect(standing).to_contain_text("Heartbeat lost, endpoint fine. It works, and callers reach it")
-        await expect(standing).to_contain_text("its health answers, in 12 ms")
+        await expect(standing).to_contain_text("health responds, in 12 ms")
         # It counts down to what comes next.
         await expect(standing).to_contain_text(re.compile(r"Becomes down in \d min \d\d s"))
         said = await standing.locator("time[data-future]").text_content()
@@ -138,8 +138,8 @@ async def test_what_the_probe_finds_is_shown_and_what_it_may_not_ask_is_no_fault
         standing = page.locator("[data-part=standing]")
         for name, words in {
             "odd": "No heartbeats, endpoint faulty.",
-            "well": "its health answers, in",
-            "forbidden": "Endpoint–not asked: ",
+            "well": "health responds, in",
+            "forbidden": "Endpoint–not called: ",
         }.items():
             await page.get_by_role("link", name=name).click()
             await expect(standing).to_contain_text(words)

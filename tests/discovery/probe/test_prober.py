@@ -17,7 +17,7 @@ from starlette.routing import Route
 from agent_runtime import Agent
 from agent_runtime.models.scripted import ScriptedModel
 from agent_runtime.server.app import create_app as create_agent
-from discovery.contract.models import AgentRecord
+from discovery.contract import AgentRecord
 from tests.agents import write_agent
 from tests.discovery.conftest import MINIMAL, Clock, RunRegistry, eventually
 from tests.serving import serve
@@ -76,7 +76,7 @@ async def test_what_the_probe_found_stands_on_the_agent_and_on_the_instance(regi
         await add(http, endpoint=url)
         found = await looked_at(http)
         assert found.reachability is not None
-        assert (found.reachability.ok, found.reachability.reason) == (True, "its health answers")
+        assert (found.reachability.ok, found.reachability.reason) == (True, "health responds")
         assert found.instances[0].reachability == found.reachability
 
 
@@ -91,7 +91,7 @@ async def test_an_agent_of_the_runtime_answers_in_all_its_protocols(registry: Ru
         await add(http, endpoint=url, protocols=["chat", "a2a", "mcp"], links={"health": f"{url}/health"})
         found = await looked_at(http)
     assert found.reachability is not None
-    assert found.reachability.reason == "its health, its agent card and MCP answer"
+    assert found.reachability.reason == "health, agent card and MCP respond"
 
 
 async def test_an_endpoint_that_goes_away_and_one_that_comes_back_are_noticed(registry: RunRegistry) -> None:
@@ -184,8 +184,8 @@ async def test_a_registry_stops_at_once_while_looks_are_under_way(registry: RunR
 @pytest.mark.parametrize(
     ("allow", "reason"),
     [
-        ("10.0.0.0/8", "not asked: 127.0.0.1 is not named by DISCOVERY_PROBE_ALLOW"),
-        ("127.0.0.0/8", "its health answers"),
+        ("10.0.0.0/8", "not called: 127.0.0.1 is not in DISCOVERY_PROBE_ALLOW"),
+        ("127.0.0.0/8", "health responds"),
     ],
 )
 async def test_the_allow_list_of_the_settings_holds(registry: RunRegistry, allow: str, reason: str) -> None:
@@ -194,4 +194,4 @@ async def test_the_allow_list_of_the_settings_holds(registry: RunRegistry, allow
         found = await looked_at(http)
         assert found.reachability is not None
         assert found.reachability.reason == reason
-        assert bool(asked) == (reason == "its health answers")
+        assert bool(asked) == (reason == "health responds")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from discovery.contract.models import ToolInfo
+from discovery.contract import ToolInfo
 from discovery.registry.contract_diff import contract_diff
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from discovery.contract.models import AgentRecord, Reachability
+from discovery.contract import AgentRecord, Reachability
 from discovery.registry.history import AgentEvent
 from discovery.registry.registry import Registry
 from discovery.registry.rules import Superseded

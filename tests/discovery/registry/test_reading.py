@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from discovery.contract.models import Registration
+from discovery.contract import Registration
 from discovery.registry.reading import Reader
 from tests.discovery.conftest import MINIMAL
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from discovery.contract.models import Registered, Registration
+from discovery.contract import Registered, Registration
 from discovery.registry.answers import acknowledgement
 from discovery.registry.leases import Record
 from discovery.registry.registry import Registry

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from discovery.contract.models import Conflict, Reachability, Registration
+from discovery.contract import Conflict, Reachability, Registration
 from discovery.registry.history import ContractDiff, GuardState
 from discovery.registry.leases import Record
 from discovery.registry.rules import Said, register, remove

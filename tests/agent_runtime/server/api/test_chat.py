@@ -117,7 +117,9 @@ async def test_a_failure_while_streaming_is_a_failed_event(tmp_path: Path) -> No
     ("fault", "status"),
     [
         ("unreachable", 502),
-        ("refused", 502),
+        ("auth", 502),
+        ("not_found", 502),
+        ("invalid_request", 502),
         ("quota", 502),
         ("failed", 502),
         ("rate_limited", 503),
@@ -138,7 +140,7 @@ async def test_a_defect_is_a_problem_that_tells_nothing_of_the_inside(tmp_path: 
     async with serving(tmp_path, ScriptedModel([RuntimeError("inside"), RuntimeError("inside")])) as client:
         answer = await client.post("/chat", json={"message": "hi"})
         streamed = await client.post("/chat/stream", json={"message": "hi"})
-    assert is_problem(answer, 500, "internal_error")["detail"] == "the agent failed; its log says why"
+    assert is_problem(answer, 500, "internal_error")["detail"] == "the agent failed; its log has the reason"
     number, name, data = events(streamed.text)[-1]
     assert (number, name, data["code"]) == ("2", "failed", "internal_error")
     assert "inside" not in answer.text + streamed.text

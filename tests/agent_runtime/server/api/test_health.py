@@ -25,7 +25,7 @@ async def test_health_says_who_answers_here(tmp_path: Path) -> None:
         "answering": "scripted",
         "tools": ["add", "shout"],
         "checks": [],
-        "discovery": {"registered": False, "reason": "no registry is named"},
+        "discovery": {"registered": False, "reason": "no registry is configured"},
     }
 
 

@@ -52,8 +52,8 @@ async def test_a_session_id_continues_a_conversation(tmp_path: Path) -> None:
 async def test_what_cannot_be_asked_is_an_error_of_the_tool_with_a_sentence(tmp_path: Path) -> None:
     wrong: list[tuple[str, dict[str, Any], str]] = [
         ("other", {"message": "hi"}, "There is no tool other; there is: helper."),
-        ("helper", {}, "`message` must be a text"),
-        ("helper", {"message": "hi", "session_id": 3}, "`session_id` must be a text"),
+        ("helper", {}, "`message` must be a string"),
+        ("helper", {"message": "hi", "session_id": 3}, "`session_id` must be a string"),
         ("helper", {"message": "hi", "mesage": "hi"}, "unknown argument mesage"),
         ("helper", {"message": " "}, "the message is empty"),
         ("helper", {"message": "hi"}, "the endpoint is away"),

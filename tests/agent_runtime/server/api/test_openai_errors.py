@@ -131,6 +131,7 @@ async def test_another_models_name_is_refused_with_the_right_one(tmp_path: Path)
         ("rate_limited", openai.RateLimitError, "rate_limit_exceeded"),
         ("quota", openai.RateLimitError, "insufficient_quota"),
         ("context_overflow", openai.BadRequestError, "context_length_exceeded"),
+        ("auth", openai.InternalServerError, "model_auth"),
         ("unreachable", openai.InternalServerError, "model_unreachable"),
     ],
 )

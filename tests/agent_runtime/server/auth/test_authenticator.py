@@ -44,7 +44,7 @@ async def test_without_one_of_the_keys_nothing_is_answered(tmp_path: Path, heade
             assert answer.headers["www-authenticate"] in {"Bearer", 'Bearer error="invalid_token"'}
             bodies.append(body | {"request_id": ""})
     assert all(body == bodies[0] for body in bodies)
-    hint = "Send one that is good here as `Authorization: Bearer …`; whoever runs the agent has it."
+    hint = "Send a valid key or token as `Authorization: Bearer …`; the agent's operator can give you one."
     assert bodies[0]["hint"] == hint
 
 
@@ -121,7 +121,7 @@ async def test_a_store_that_fails_while_serving_is_a_problem_for_later(tmp_path:
             other.commit()
         answer = await client.post("/chat", json={"message": "hi", "session_id": "s"})
         problem = is_problem(answer, 503, "store_failed")
-    assert "nothing of this turn was kept" in problem["hint"]
+    assert "nothing of this turn was saved" in problem["hint"]
     assert answer.headers["retry-after"]
 
 

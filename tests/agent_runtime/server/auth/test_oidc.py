@@ -14,11 +14,11 @@ import pytest
 
 pytest.importorskip("jwt", reason="needs the oidc extra")
 
-from agent_runtime.config.agent import OidcConfig
+from agent_runtime.config import OidcConfig
 from agent_runtime.errors import IssuerAway
 from agent_runtime.models.scripted import ScriptedModel
+from agent_runtime.server.auth.oidc import InvalidToken
 from agent_runtime.server.auth.oidc import Issuer as Checker
-from agent_runtime.server.auth.oidc import NotAccepted
 from tests.agent_runtime.server.auth.test_authenticator import bearer
 from tests.agent_runtime.server.served import is_problem, serving
 from tests.agents import free_port
@@ -62,7 +62,7 @@ async def test_keys_of_the_file_and_tokens_are_good_side_by_side_and_nothing_els
                 answer = await client.post("/chat", headers=bearer(good), json={"message": "hi"})
                 assert answer.status_code == 200
             none = is_problem(await client.post("/chat", json={"message": "hi"}), 401, "unauthorized")
-            assert none["detail"] == f"this agent asks for a key or a token of {issuer.url}"
+            assert none["detail"] == f"this agent requires an API key or a token of {issuer.url}"
             answer = await client.post("/chat", headers=bearer("key-two"), json={"message": "hi"})
             wrong = is_problem(answer, 401, "unauthorized")
             assert wrong["detail"] == "the token cannot be read as a JSON Web Token"
@@ -78,22 +78,25 @@ BAD: dict[str, tuple[Callable[[Issuer], str], str]] = {
     "over": (lambda i: i.token(exp=now() - 60), "has expired"),
     "early": (lambda i: i.token(nbf=now() + 600), "is not valid yet"),
     "made in the future": (lambda i: i.token(iat=now() + 600), "is not valid yet"),
-    "for others": (lambda i: i.token(aud="billing"), "is meant for somebody else"),
+    "for others": (lambda i: i.token(aud="billing"), "has another audience"),
     "for nobody": (lambda i: i.token(aud=None), "lacks one of exp, iss, aud and sub"),
     "endless": (lambda i: i.token(exp=None), "lacks one of exp, iss, aud and sub"),
     "nameless": (lambda i: i.token(sub=None), "lacks one of exp, iss, aud and sub"),
-    "empty name": (lambda i: i.token(sub=""), "names nobody"),
-    "another issuer's": (lambda i: i.token(iss="https://evil.example"), "is of another issuer"),
-    "another key under the name of a good one": (lambda i: i.token(STRANGER), "has a signature that does not fit"),
-    "an unknown key": (lambda i: i.token(headers={"kid": "two"}), "is signed with a key that its issuer does not show"),
+    "empty name": (lambda i: i.token(sub=""), "has an empty subject"),
+    "another issuer's": (lambda i: i.token(iss="https://evil.example"), "has another issuer"),
+    "another key under the name of a good one": (lambda i: i.token(STRANGER), "has an invalid signature"),
+    "an unknown key": (
+        lambda i: i.token(headers={"kid": "two"}),
+        "is signed with a key that its issuer does not publish",
+    ),
     "a kid that is no text": (lambda i: raw(i, {"alg": "RS256", "kid": 7}), "cannot be read as a JSON Web Token"),
-    "unsigned": (lambda i: raw(i, {"alg": "none", "kid": "one"}), "is signed in a way that is not accepted here"),
+    "unsigned": (lambda i: raw(i, {"alg": "none", "kid": "one"}), "is signed with an algorithm that is not accepted"),
     "signed with the public key as a password": (
         lambda i: confused(i),
-        "is signed in a way that is not accepted here",
+        "is signed with an algorithm that is not accepted",
     ),
     "nested without end": (lambda _: deep(), "cannot be read as a JSON Web Token"),
-    "a word": (lambda _: "e30.e30.e30", "is signed in a way that is not accepted here"),
+    "a word": (lambda _: "e30.e30.e30", "is signed with an algorithm that is not accepted"),
 }
 
 
@@ -158,7 +161,7 @@ async def test_one_of_several_audiences_and_every_listed_signature_is_enough(tmp
             }
             assert len(same) == 1
         async with Checker(config(issuer, algorithms=["ES256"]), tmp_path) as checker:
-            with pytest.raises(NotAccepted, match="not accepted here"):
+            with pytest.raises(InvalidToken, match="that is not accepted"):
                 await checker.subject(issuer.token(issuer.keys[0]))
 
 
@@ -166,7 +169,7 @@ async def test_one_of_several_audiences_and_every_listed_signature_is_enough(tmp
 async def test_a_key_is_used_for_what_it_is_for_only(tmp_path: Path, more: dict[str, str]) -> None:
     keys = signing_key("one", **more), signing_key("other")
     async with serving_issuer(*keys) as issuer, Checker(config(issuer), tmp_path) as checker:
-        with pytest.raises(NotAccepted):
+        with pytest.raises(InvalidToken):
             await checker.subject(issuer.token(keys[0]))
 
 
@@ -185,16 +188,16 @@ async def test_a_new_key_is_found_at_once_and_made_up_ones_do_not_make_the_issue
         issuer.keys = [signing_key("two")]
         clock.now += 31
         await checker.subject(issuer.token())
-        with pytest.raises(NotAccepted):  # the old one is not shown any more
+        with pytest.raises(InvalidToken):  # the old one is not shown any more
             await checker.subject(issuer.token(headers={"kid": "one"}))
         assert issuer.asked.count("keys") == 2
         for number in range(50):
-            with pytest.raises(NotAccepted):
+            with pytest.raises(InvalidToken):
                 await checker.subject(issuer.token(headers={"kid": f"made-up-{number}"}))
         assert issuer.asked.count("keys") == 2
         clock.now += 31
         for number in range(50):
-            with pytest.raises(NotAccepted):
+            with pytest.raises(InvalidToken):
                 await checker.subject(issuer.token(headers={"kid": f"made-up-{number}"}))
         assert issuer.asked.count("keys") == 3
 
@@ -214,15 +217,15 @@ async def test_known_keys_outlive_an_issuer_that_is_away_for_a_day_and_not_longe
         issuer.away = False
         clock.now += 31
         await checker.subject(issuer.token())
-    assert "the keys of the tokens' issuer cannot be had" in caplog.text
+    assert "cannot fetch the keys of the token issuer" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("document", "reason"),
     [
-        ({"issuer": "https://other.example"}, "spell server.oidc.issuer as it does"),
-        ({"jwks_uri": "http://keys.example/keys"}, "names no jwks_uri over https"),
-        ({"jwks_uri": None}, "names no jwks_uri over https"),
+        ({"issuer": "https://other.example"}, "copy it to server.oidc.issuer"),
+        ({"jwks_uri": "http://keys.example/keys"}, "has no jwks_uri over https"),
+        ({"jwks_uri": None}, "has no jwks_uri over https"),
     ],
 )
 async def test_an_issuer_that_cannot_be_used_is_its_operators_to_mend_and_the_caller_may_try_again(

@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from agent_runtime.models.scripted import ScriptedModel
-from agent_runtime.server.auth.rate_limit import Limiter
+from agent_runtime.server.auth.authenticator import RateLimiter
 from tests.agent_runtime.server.auth.test_authenticator import bearer
 from tests.agent_runtime.server.openai_asking import HI, asking, error_of
 from tests.agent_runtime.server.served import is_problem, serving
@@ -33,31 +33,31 @@ def keys(**limits: Any) -> dict[str, Any]:
 
 def test_what_a_minute_allows_may_be_used_at_once_and_comes_back_little_by_little() -> None:
     clock = Clock()
-    limiter = Limiter(60, clock=clock)
-    assert [limiter.wait("ada") for _ in range(60)] == [0] * 60
-    assert limiter.wait("ada") == pytest.approx(1)
+    limiter = RateLimiter(60, clock=clock)
+    assert [limiter.acquire("ada") for _ in range(60)] == [0] * 60
+    assert limiter.acquire("ada") == pytest.approx(1)
     clock.now += 0.4
-    assert limiter.wait("ada") == pytest.approx(0.6)
+    assert limiter.acquire("ada") == pytest.approx(0.6)
     clock.now += 0.6
-    assert limiter.wait("ada") == 0
-    assert limiter.wait("ada") == pytest.approx(1)
-    assert limiter.wait("bob") == 0
+    assert limiter.acquire("ada") == 0
+    assert limiter.acquire("ada") == pytest.approx(1)
+    assert limiter.acquire("bob") == 0
     clock.now += 3600
-    assert [limiter.wait("ada") for _ in range(60)] == [0] * 60
-    assert limiter.wait("ada") > 0
+    assert [limiter.acquire("ada") for _ in range(60)] == [0] * 60
+    assert limiter.acquire("ada") > 0
 
 
 def test_a_refused_request_does_not_count() -> None:
     clock = Clock()
-    limiter = Limiter(2, clock=clock)
-    assert [limiter.wait("ada") > 0 for _ in range(100)] == [False, False] + [True] * 98
+    limiter = RateLimiter(2, clock=clock)
+    assert [limiter.acquire("ada") > 0 for _ in range(100)] == [False, False] + [True] * 98
     clock.now += 30
-    assert limiter.wait("ada") == 0
+    assert limiter.acquire("ada") == 0
 
 
 def test_of_too_many_callers_the_longest_gone_is_forgotten() -> None:
-    limiter = Limiter(1, clock=Clock(), most_callers=2)
-    assert [limiter.wait(who) > 0 for who in ("a", "b", "a", "b", "c", "b", "a")] == [
+    limiter = RateLimiter(1, clock=Clock(), max_callers=2)
+    assert [limiter.acquire(who) > 0 for who in ("a", "b", "a", "b", "c", "b", "a")] == [
         False, False, True, True, False, True, False,
     ]  # fmt: skip
 

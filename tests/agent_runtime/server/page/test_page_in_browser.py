@@ -194,11 +194,11 @@ async def test_an_agent_with_keys_asks_for_one(tmp_path: Path) -> None:
         browser_page(str(http.base_url)) as page,
     ):
         notices = page.locator("#notices")
-        await expect(notices).to_contain_text("This agent asks for a key.")
+        await expect(notices).to_contain_text("This agent requires an API key.")
         for key in ("wrong", "right"):
             await page.get_by_label("API key of this agent").fill(key)
             await page.keyboard.press("Enter")
-            await expect(notices).to_contain_text("This agent asks for a key." if key == "wrong" else "")
+            await expect(notices).to_contain_text("This agent requires an API key." if key == "wrong" else "")
         await expect(page.locator("h1")).to_have_text("helper")
         turn = await say(page, "hi")
         await expect(turn.locator(".answer")).to_have_text("Hello.")

@@ -19,8 +19,7 @@ pytest.importorskip("mcp", reason="needs the mcp extra")
 from mcp.server import MCPServer
 
 from agent_runtime import Agent, StartError
-from agent_runtime.engine.run_state import Decision
-from agent_runtime.events import Finished, ToolCall, ToolResult
+from agent_runtime.events import Decision, Finished, ToolCall, ToolResult
 from agent_runtime.models.scripted import ScriptedModel
 from agent_runtime.server.app import create_app
 from agent_runtime.tools.base import run_tool

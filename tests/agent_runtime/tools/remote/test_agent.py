@@ -13,8 +13,7 @@ pytest.importorskip("a2a", reason="needs the a2a extra")
 
 from agent_runtime import Agent, ConfigError, ModelError, StartError
 from agent_runtime.agent_file import load
-from agent_runtime.engine.run_state import Decision
-from agent_runtime.events import Message, ToolSpec, Usage
+from agent_runtime.events import Decision, Message, ToolSpec, Usage
 from agent_runtime.models.scripted import Reply, ScriptedModel
 from agent_runtime.server.app import create_app
 from agent_runtime.tools.remote.agent import MAX_DEPTH
@@ -220,7 +219,7 @@ async def test_without_the_extra_the_agent_says_what_to_install(
 ) -> None:
     import sys
 
-    for name in [name for name in sys.modules if name.split(".")[0] == "a2a" or name.endswith("tools.a2a_call")]:
+    for name in [name for name in sys.modules if name.split(".")[0] == "a2a" or name.endswith("tools.remote.a2a")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "a2a", None)
     agent, _ = asking(tmp_path, "http://127.0.0.1:9", [])

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from agent_runtime import Agent, ConfigError, StartError, ToolError
-from agent_runtime.config.agent import ContextConfig
+from agent_runtime.config import ContextConfig
 from agent_runtime.models.scripted import ScriptedModel
-from agent_runtime.secrets.credential import Credential
+from agent_runtime.secrets import Credential
 from agent_runtime.tools.retrieval.cache import cache_for
 from agent_runtime.tools.retrieval.context import VectorContext
 from agent_runtime.tools.retrieval.index import MemoryIndex, VectorIndex

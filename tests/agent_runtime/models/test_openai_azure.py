@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from agent_runtime import ModelError, StartError, Usage
-from agent_runtime.config.agent import ModelConfig
+from agent_runtime.config import ModelConfig
 from agent_runtime.events import Message, ModelChunk
 from agent_runtime.models import model_for
 from tests.openai_server import Reply, refuses, says, serving_openai
@@ -49,8 +49,8 @@ def test_a_label_names_the_deployment_and_no_address() -> None:
 @pytest.mark.parametrize(
     ("reply", "fault", "message"),
     [
-        (refuses(401, f"Bad key {KEY}"), "refused", "the provider refused model.api_key for gpt-4o (HTTP 401)"),
-        (refuses(404, code="DeploymentNotFound"), "refused", "the provider knows no deployment gpt-4o"),
+        (refuses(401, f"Bad key {KEY}"), "auth", "the provider refused model.api_key for gpt-4o (HTTP 401)"),
+        (refuses(404, code="DeploymentNotFound"), "not_found", "the provider knows no deployment gpt-4o"),
         (refuses(429, "Requests to … have exceeded call rate limit"), "rate_limited", "the model gpt-4o is rate"),
         (refuses(403, "Out of call volume quota."), "quota", "the quota for the model gpt-4o is used up"),
         (
@@ -110,7 +110,7 @@ async def test_an_identity_that_gets_no_token_is_one_sentence(monkeypatch: pytes
     monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential")  # asks nobody on this machine
     with pytest.raises(ModelError, match=r"^no Entra token for the deployment gpt-4o: ") as caught:
         await ask("http://127.0.0.1:9")
-    assert caught.value.fault == "refused"
+    assert caught.value.fault == "auth"
     assert "\n" not in str(caught.value)
 
 

@@ -12,7 +12,7 @@ import pytest
 from fastapi.responses import Response
 
 from agent_runtime import ModelError, Usage
-from agent_runtime.config.agent import ModelConfig
+from agent_runtime.config import ModelConfig
 from agent_runtime.events import Message, ModelChunk, ToolCall, ToolSpec
 from agent_runtime.models import model_for
 from tests.openai_server import (
@@ -190,9 +190,9 @@ async def test_a_refusal_that_quotes_the_conversation_is_not_passed_on(words: st
 @pytest.mark.parametrize(
     ("reply", "fault", "message"),
     [
-        (refuses(401, f"Bad key {KEY}"), "refused", "the provider refused model.api_key for test-model (HTTP 401)"),
-        (refuses(403, f"Not for {KEY}"), "refused", "the provider refused model.api_key for test-model (HTTP 403)"),
-        (refuses(404), "refused", "the provider knows no model test-model, or model.endpoint is not the base"),
+        (refuses(401, f"Bad key {KEY}"), "auth", "the provider refused model.api_key for test-model (HTTP 401)"),
+        (refuses(403, f"Not for {KEY}"), "auth", "the provider refused model.api_key for test-model (HTTP 403)"),
+        (refuses(404), "not_found", "the provider knows no model test-model, or model.endpoint is not the base"),
         (refuses(429), "rate_limited", "the model test-model is rate limited"),
         (refuses(429, code="insufficient_quota"), "quota", "the quota for the model test-model is used up"),
         (
@@ -201,7 +201,7 @@ async def test_a_refusal_that_quotes_the_conversation_is_not_passed_on(words: st
             "the conversation is too long for the model test-model",
         ),
         (refuses(402, "Insufficient Balance"), "quota", "the quota for the model test-model is used up"),
-        (refuses(400, f"bad\nfor {KEY}"), "failed", "the model test-model failed: HTTP 400: "),
+        (refuses(400, f"bad\nfor {KEY}"), "invalid_request", "the model test-model failed: HTTP 400: "),
         (refuses(500, f"I was asked with {KEY}"), "failed", "the model test-model failed: HTTP 500: "),
         (refuses(503, "x" * 10_000), "failed", "the model test-model failed: HTTP 503: "),
         (streams({"error": {"message": f"{KEY} broke me"}}), "failed", "the model test-model failed: *** broke me"),
@@ -217,15 +217,14 @@ async def test_a_refusal_says_whose_turn_it_is(reply: Reply, fault: str, message
     ("reply", "message"),
     [
         (streams(HALF, whole=False), "the connection to the model test-model broke"),
-        (streams(HALF), "the model's reply ended before it was whole"),
         (says("No.", finish_reason="content_filter"), "the provider's content filter stopped the reply"),
         (streams("this is no JSON"), "the model test-model sent something that cannot be read"),
-        (streams("[1, 2]"), "the model's reply has not the form of OpenAI's chat completions"),
-        (streams({"choices": [{"delta": {"content": ["x"]}}]}), "the model's reply has not the form"),
-        (streams({"choices": {"a": 1}}), "the model's reply has not the form"),
-        (streams({"choices": [{"delta": {"tool_calls": [5]}}]}), "the model's reply has not the form"),
-        (answers_with("<html>a login page</html>"), "the model's reply ended before it was whole"),
-        (answers_with('{"choices": []}', "application/json"), "the model's reply ended before it was whole"),
+        (streams("[1, 2]"), "the model's reply does not have the form of OpenAI's chat completions"),
+        (streams({"choices": [{"delta": {"content": ["x"]}}]}), "the model's reply does not have the form"),
+        (streams({"choices": {"a": 1}}), "the model's reply does not have the form"),
+        (streams({"choices": [{"delta": {"tool_calls": [5]}}]}), "the model's reply does not have the form"),
+        (answers_with("<html>a login page</html>"), "the model's reply ended before it was complete"),
+        (answers_with('{"choices": []}', "application/json"), "the model's reply ended before it was complete"),
     ],
 )  # fmt: skip
 async def test_half_a_reply_or_garbage_is_no_reply(reply: Reply, message: str) -> None:
@@ -335,7 +334,7 @@ async def test_a_key_is_not_carried_to_another_address() -> None:
         error = await failure(refuses(308, headers={"location": moved}))
     assert other.asked == []
     assert (error.fault, str(error)) == (
-        "refused",
+        "not_found",
         "model.endpoint of test-model has moved (HTTP 308): set it to where it redirects to, "
         f"{other.url}/chat/completions",
     )
