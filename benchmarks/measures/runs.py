@@ -7,7 +7,7 @@ from benchmarks.figures import Row, Scale
 
 
 async def measure(scale: Scale) -> list[Row]:
-    """CPU of one run, alone and at 50 at once; runs a second at 50 and, with a model that takes 200 ms, at 500 at once."""
+    """CPU of one run, alone and at 50 at once; runs a second at 50, and at 500 with a model that takes 200 ms."""
     cpu = Row("run_cpu", "CPU per run (user → tool → answer)", "ms", OURS, REFERENCE, "less", 0.85)
     busy = Row("run_cpu_at_50", "… at 50 at once", "ms", OURS, REFERENCE, "less", 0.55)
     fifty = Row("runs_at_50", "Runs a second, 50 at once", "/s", OURS, REFERENCE, "more", 1.9)
