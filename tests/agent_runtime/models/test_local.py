@@ -15,7 +15,7 @@ import pytest_asyncio
 from agent_runtime.errors import ModelError, StartError
 from agent_runtime.events import Message, ModelChunk, ToolCall, Usage
 from agent_runtime.models.local import LocalModel
-from agent_runtime.tools.functions import FunctionTool
+from agent_runtime.tools import FunctionTool
 
 pytestmark = [pytest.mark.model, pytest.mark.asyncio(loop_scope="module")]
 
