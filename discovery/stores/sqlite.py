@@ -1,6 +1,7 @@
 """The table in one SQLite file: plain columns that any viewer shows, one writer, durable before it is acknowledged."""
 
 import asyncio
+import json
 import os
 import sqlite3
 from collections.abc import AsyncGenerator, Iterable, Sequence
@@ -40,9 +41,17 @@ _PUT = (
 )
 _LOG = f"INSERT OR REPLACE INTO history ({', '.join(HISTORY_COLUMNS)}) VALUES ({', '.join('?' * len(HISTORY_COLUMNS))})"
 # Writes the counter as it is: a file that must not be written gives out its lock all the same, but refuses this.
-_STATE_FOR_UPDATE = (
-    "UPDATE counters SET value = value WHERE name = 'revision' RETURNING value, (SELECT id FROM lineage)"
+_TOUCH = "UPDATE counters SET value = value WHERE name = 'revision'"
+_STATE = "SELECT value, id FROM counters, lineage WHERE counters.name = 'revision'"
+# One statement for the whole batch: SQLite then runs without taking the interpreter from the event loop.
+_SAVE_LAST_SEEN = """
+WITH seen AS (
+    SELECT json_extract(value, '$[0]') AS name, json_extract(value, '$[1]') AS instance_id,
+        json_extract(value, '$[2]') AS at FROM json_each(?)
 )
+UPDATE agents SET last_seen = seen.at FROM seen
+WHERE agents.name = seen.name AND agents.instance_id = seen.instance_id AND agents.last_seen < seen.at
+"""
 _SEARCH = f"""
 WITH hits AS MATERIALIZED ( -- ranked first: bm25 is not available any more once rows are grouped
     SELECT agent, bm25(agents_search, {", ".join(map(str, WEIGHTS.values()))}) AS score
@@ -70,9 +79,8 @@ class SqliteStore:
 
     async def load(self) -> Snapshot:
         """See `Store`. An invalid row (someone edited the file) is logged and left out."""
-        query = "SELECT value, id FROM counters, lineage WHERE counters.name = 'revision'"
         async with self._begin() as connection:
-            ((revision, lineage),) = await connection.execute_fetchall(query)
+            ((revision, lineage),) = await connection.execute_fetchall(_STATE)
             rows = await connection.execute_fetchall("SELECT * FROM agents")
         return Snapshot([record for row in rows if (record := record_from(row))], revision, lineage)
 
@@ -80,7 +88,8 @@ class SqliteStore:
     async def transaction(self) -> AsyncGenerator["SqliteTransaction"]:
         """See `Store`."""
         async with self._begin("IMMEDIATE") as connection:
-            ((revision, lineage),) = await connection.execute_fetchall(_STATE_FOR_UPDATE)
+            await connection.execute(_TOUCH)
+            ((revision, lineage),) = await connection.execute_fetchall(_STATE)
             yield SqliteTransaction(connection, revision, lineage)
 
     async def since(self, revision: int) -> Sequence[Change]:
@@ -90,10 +99,9 @@ class SqliteStore:
 
     async def save_last_seen(self, heartbeats: Iterable[LastSeen]) -> None:
         """See `Store`."""
-        query = "UPDATE agents SET last_seen = ?3 WHERE name = ?1 AND instance_id = ?2 AND last_seen < ?3"
         values = [(one.name, one.instance_id, one.last_seen.isoformat()) for one in heartbeats]
         async with self._begin("IMMEDIATE") as connection:
-            await connection.executemany(query, values)
+            await connection.execute(_SAVE_LAST_SEEN, (json.dumps(values),))
 
     async def seen_after(self, moment: datetime) -> Sequence[LastSeen]:
         """See `Store`."""
