@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # the components of an agent are imported when the first one 
     from agent_runtime.observability import Telemetry
     from agent_runtime.secrets import Credential
     from agent_runtime.sessions import Approval, SessionInfo
-    from agent_runtime.tools.base import Check, Tool
+    from agent_runtime.tools import Check, Tool
 
 
 class Agent:

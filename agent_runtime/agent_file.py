@@ -30,7 +30,7 @@ from agent_runtime.engine import read_schema
 from agent_runtime.errors import ConfigError, Problem
 from agent_runtime.masking import masked
 from agent_runtime.secrets import SecretResolver
-from agent_runtime.tools.functions import import_function
+from agent_runtime.tools import import_function
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,7 @@ from agent_runtime.models import Model, model_for
 from agent_runtime.observability import Telemetry
 from agent_runtime.secrets import Credential, credential_for, periodic_refresh
 from agent_runtime.sessions import SessionStore, retention, store_for
-from agent_runtime.tools import tool_for, toolsets_for
-from agent_runtime.tools.base import Toolbox
+from agent_runtime.tools import Toolbox, tool_for, toolsets_for
 
 _log = logging.getLogger(__name__)
 

@@ -42,14 +42,14 @@ def reads(path: str = "/agents", **headers: str) -> Iterator[bytes]:
     return itertools.repeat(_request("GET", path, headers))
 
 
-def registrations(agents: int, *, changing: bool, first_turn: int = 1) -> Iterator[bytes]:
+def registrations(agents: int, *, changing: bool, first_turn: int = 1, **headers: str) -> Iterator[bytes]:
     """Each agent in turn, for ever; changing ones say something new each time, the others repeat themselves."""
     if not changing:
-        said = [_register(agent(number)) for number in range(agents)]
+        said = [_register(agent(number), headers) for number in range(agents)]
         yield from itertools.cycle(said)
     for turn in itertools.count(first_turn):
         for number in range(agents):
-            yield _register(agent(number, turn))
+            yield _register(agent(number, turn), headers)
 
 
 def puts(agents: int, *, first_turn: int = 1) -> Iterator[bytes]:
@@ -66,8 +66,8 @@ def watching() -> bytes:
     return _request("GET", "/events", {"accept": "text/event-stream"})
 
 
-def _register(said: dict[str, Any]) -> bytes:
-    return _request("POST", "/register", {"content-type": "application/json"}, json.dumps(said).encode())
+def _register(said: dict[str, Any], headers: dict[str, str]) -> bytes:
+    return _request("POST", "/register", {"content-type": "application/json", **headers}, json.dumps(said).encode())
 
 
 def _request(method: str, path: str, headers: dict[str, str], body: bytes = b"") -> bytes:

@@ -30,6 +30,7 @@ MEASURES = (
     "discovery_lists",
     "discovery_registrations",
     "discovery_events",
+    "discovery_fleet",
 )
 SMOKE = Scale(rounds=1, amount=0.02)
 

@@ -15,9 +15,9 @@ from fastapi import FastAPI
 from discovery import cli as commands
 from discovery.app import create_app
 from discovery.cli import COMMANDS
-from discovery.protocol import options
-from discovery.registry.watch import Watch
+from discovery.registry import Watch
 from discovery.settings import Settings, SettingsError, version
+from infrastructure.heads import bounded_heads
 
 SHUTDOWN_SECONDS = 5
 # Longer than the pause between two heartbeats, and than the 55 s after which our client closes an idle connection.
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         lifespan="on",
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,  # an open stream would otherwise keep the process for ever
-        **options(),
+        **bounded_heads(),
         **(settings.tls.options if settings.tls else {}),
     )
     with listener:

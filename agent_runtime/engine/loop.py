@@ -32,7 +32,7 @@ from agent_runtime.events import (
     ToolResult,
 )
 from agent_runtime.models import Model
-from agent_runtime.tools.base import Tool, run_tool, shown_arguments
+from agent_runtime.tools import Tool, run_tool, shown_arguments
 
 T = TypeVar("T")
 

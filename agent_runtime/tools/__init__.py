@@ -1,8 +1,9 @@
-"""The door to the tools: `tool_for` makes one from an entry of `tools:`, `toolsets_for` those that come and go."""
+"""Tools: `tool_for` makes one from an entry of `tools:`, `toolsets_for` those of MCP servers."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent_runtime.config import (
     AgentConfig,
@@ -14,10 +15,25 @@ from agent_runtime.config import (
 )
 from agent_runtime.errors import StartError
 from agent_runtime.secrets import Credential, SecretResolver, credential_for
-from agent_runtime.tools.base import Tool, Toolset
-from agent_runtime.tools.retrieval.index import VectorIndex
+from agent_runtime.tools.base import Check, Tool, Toolbox, Toolset, parse_arguments, run_tool, shown_arguments
+from agent_runtime.tools.functions import FunctionTool, import_function
 
-__all__ = ["Tool", "Toolset", "tool_for", "toolsets_for"]
+if TYPE_CHECKING:
+    from agent_runtime.tools.retrieval import VectorIndex
+
+__all__ = [
+    "Check",
+    "FunctionTool",
+    "Tool",
+    "Toolbox",
+    "Toolset",
+    "import_function",
+    "parse_arguments",
+    "run_tool",
+    "shown_arguments",
+    "tool_for",
+    "toolsets_for",
+]
 
 
 def tool_for(
@@ -28,25 +44,27 @@ def tool_for(
     resolver: SecretResolver | None = None,
     index: int = 0,
 ) -> Tool:
-    """The tool that an entry of `tools:` describes, not yet opened; paths are relative to `folder`.
+    """The tool for an entry of `tools:`, not yet opened.
 
-    `config` is the whole file, for what a tool needs of its other sections; `resolver` has the file's secrets, and
-    `index` is where in `tools:` the entry stands.
+    Args:
+        entry: The entry.
+        folder: Relative paths are relative to it.
+        config: The whole agent file, for tools that need its other sections.
+        resolver: The secrets of the agent file.
+        index: The position of the entry in `tools:`.
     """
     if isinstance(entry, RemoteAgentToolConfig):
-        from agent_runtime.tools.remote.agent import RemoteAgent
+        from agent_runtime.tools.remote import RemoteAgent
 
         discovery = config.discovery if config else DiscoveryConfig()
         key = credential_for(resolver, ("tools", index, "api_key"), entry.api_key)
         token = credential_for(resolver, ("discovery", "token"), discovery.token)
         return RemoteAgent(entry, discovery, folder, key=key, token=token)
     if isinstance(entry, ContextToolConfig):
-        from agent_runtime.tools.retrieval.context import VectorContext
+        from agent_runtime.tools.retrieval import VectorSearch
 
-        table = _pgvector(entry.context, config, resolver) if entry.context.index == "pgvector" else None
-        return VectorContext(entry.context, folder, direct=entry.answer == "direct", index=table)
-    from agent_runtime.tools.functions import FunctionTool, import_function
-
+        table = _pgvector_index(entry.context, config, resolver) if entry.context.index == "pgvector" else None
+        return VectorSearch(entry.context, folder, direct=entry.answer == "direct", index=table)
     if isinstance(entry, str):
         return FunctionTool(import_function(entry, folder))
     return FunctionTool(
@@ -59,15 +77,15 @@ def tool_for(
 
 
 def toolsets_for(config: AgentConfig, folder: Path, resolver: SecretResolver) -> list[Toolset]:
-    """The toolsets that an agent file asks for, not yet opened; its secrets are masked in what they report."""
+    """The toolsets of an agent file, not yet opened; its secrets are masked in their errors."""
     if not config.mcp_servers:
         return []
-    from agent_runtime.tools.mcp.server import McpServers
+    from agent_runtime.tools.mcp import McpServers
 
     return [McpServers(config.mcp_servers, folder, resolver)]
 
 
-def _pgvector(context: ContextConfig, config: AgentConfig | None, resolver: SecretResolver | None) -> VectorIndex:
+def _pgvector_index(context: ContextConfig, config: AgentConfig | None, resolver: SecretResolver | None) -> VectorIndex:
     url = config.session.store.get_secret_value() if config else ""
     if config is None or not url.startswith(("postgresql://", "postgres://")):
         raise StartError("index: pgvector needs a session.store in Postgres (postgresql://…)")

@@ -1,4 +1,4 @@
-"""A tool, and the one place where whatever goes wrong in a tool becomes something the model can read."""
+"""The interface of a tool, and the one place that runs tool calls: any error becomes a result for the model."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class Tool(Protocol):
 
     @property
     def spec(self) -> ToolSpec:
-        """What the model is told."""
+        """The name, description and parameters that the model gets."""
         ...
 
     @property
     def direct(self) -> bool:
-        """Whether the result is the answer, word for word."""
+        """Whether the result is the answer, verbatim."""
         ...
 
     @property
     def guarded(self) -> bool:
-        """Whether a person must approve every call."""
+        """Whether every call needs approval."""
         ...
 
     @property
@@ -44,17 +44,17 @@ class Tool(Protocol):
     async def __aexit__(self, *exc_info: object) -> None: ...
 
     async def call(self, arguments: Mapping[str, Any]) -> str:
-        """Do it.
+        """Run the tool and return its result as text.
 
         Raises:
-            ToolError: the model can mend its call; anything else that is raised is reported to it as a failure.
+            ToolError: its message is for the model, which may correct its call. Any other exception is a failure.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One part of the agent that may fail while the rest goes on, and how it is."""
+    """The health of one part of the agent that may fail while the rest works."""
 
     name: str
     ok: bool
@@ -62,11 +62,11 @@ class Check:
 
 
 class Toolset(Protocol):
-    """Tools that come and go while the agent runs, such as those of an MCP server."""
+    """Tools that may change while the agent runs, such as those of an MCP server."""
 
     @property
     def checks(self) -> Sequence[Check]:
-        """How each source of tools is; one that is down makes the agent degraded, not dead."""
+        """The health of each source of tools; if one is down, the agent is degraded but works."""
         ...
 
     async def __aenter__(self) -> Toolset: ...
@@ -74,15 +74,15 @@ class Toolset(Protocol):
     async def __aexit__(self, *exc_info: object) -> None: ...
 
     def tools(self, taken: Collection[str]) -> Sequence[Tool]:
-        """What there is now; a tool whose own name is in `taken` goes by another."""
+        """The current tools; a tool whose name is in `taken` is renamed."""
         ...
 
 
 class Toolbox:
-    """All tools of an agent: those of its file, and what its toolsets have at the moment.
+    """All tools of an agent: those of its file, and the current ones of its toolsets.
 
     Raises:
-        StartError: two tools of the file have one name.
+        StartError: two tools of the file have the same name.
     """
 
     def __init__(self, tools: Sequence[Tool] = (), toolsets: Sequence[Toolset] = ()) -> None:
@@ -90,11 +90,11 @@ class Toolbox:
         self._toolsets = tuple(toolsets)
         for tool in tools:
             if tool.spec.name in self._fixed:
-                raise StartError(f"two tools are called {tool.spec.name}; give one of them another name")
+                raise StartError(f"two tools are named {tool.spec.name}; rename one of them")
             self._fixed[tool.spec.name] = tool
 
     def now(self) -> dict[str, Tool]:
-        """By name, in the order of the file; a run keeps what it began with."""
+        """The current tools by name, in the order of the file."""
         named = dict(self._fixed)
         for toolset in self._toolsets:
             named |= {tool.spec.name: tool for tool in toolset.tools(named.keys())}
@@ -102,7 +102,7 @@ class Toolbox:
 
     @property
     def checks(self) -> tuple[Check, ...]:
-        """How every toolset's sources are."""
+        """The health of the sources of all toolsets."""
         return tuple(check for toolset in self._toolsets for check in toolset.checks)
 
 
@@ -110,7 +110,7 @@ def parse_arguments(call: ToolCall) -> dict[str, Any]:
     """The arguments of a call.
 
     Raises:
-        ToolError: they are not a JSON object.
+        ToolError: the arguments are not a JSON object.
     """
     try:
         arguments: Any = json.loads(call.arguments or "{}")
@@ -122,7 +122,7 @@ def parse_arguments(call: ToolCall) -> dict[str, Any]:
 
 
 def shown_arguments(call: ToolCall) -> Mapping[str, Any]:
-    """The arguments for somebody who looks on; none where they cannot be read, which the model is told."""
+    """The arguments for display; empty if they are not valid JSON, which the result of the call reports."""
     try:
         return parse_arguments(call)
     except ToolError:
@@ -130,19 +130,19 @@ def shown_arguments(call: ToolCall) -> Mapping[str, Any]:
 
 
 async def run_tool(tools: Mapping[str, Tool], call: ToolCall, mask: Callable[[str], str] = str) -> ToolResult:
-    """Run one call; never raises but for cancellation. `mask` takes secrets out of what an error says."""
+    """Run one call; raises nothing but CancelledError. `mask` removes secrets from errors."""
     started = time.monotonic()
-    content, is_error = await _outcome(tools, call)
+    content, is_error = await _call(tools, call)
     content = mask(content) if is_error else content
     if len(content) > MAX_RESULT_CHARACTERS:
-        content = content[:MAX_RESULT_CHARACTERS] + f"\n… cut: the result has {len(content)} characters."
+        content = content[:MAX_RESULT_CHARACTERS] + f"\n… truncated: the result has {len(content)} characters."
     return ToolResult(call.id, call.name, content, is_error, round((time.monotonic() - started) * 1000))
 
 
-async def _outcome(tools: Mapping[str, Tool], call: ToolCall) -> tuple[str, bool]:
+async def _call(tools: Mapping[str, Tool], call: ToolCall) -> tuple[str, bool]:
     tool = tools.get(call.name)
     if tool is None:
-        return f"There is no tool {call.name}; there are: {', '.join(tools) or 'none'}.", True
+        return f"There is no tool {call.name}; available tools: {', '.join(tools) or 'none'}.", True
     try:
         async with asyncio.timeout(tool.timeout_seconds):
             return await tool.call(parse_arguments(call)), False
@@ -150,6 +150,6 @@ async def _outcome(tools: Mapping[str, Tool], call: ToolCall) -> tuple[str, bool
         return str(error), True
     except TimeoutError:
         return f"{call.name} did not finish within {tool.timeout_seconds:g} s.", True
-    except Exception as error:  # a tool is foreign code: whatever it raises is the model's to read, and the log's
+    except Exception as error:  # a tool may raise anything; the model gets the error, the log the traceback
         _log.warning("tool %s failed", call.name, exc_info=True)
         return f"{call.name} failed: {type(error).__name__}: {error}", True

@@ -1,4 +1,4 @@
-"""Python functions as tools: the signature and the docstring make the JSON Schema."""
+"""Python functions as tools: the JSON Schema comes from the signature and the docstring."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import importlib
 import importlib.util
 import inspect
 import logging
-import re
 import sys
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -29,9 +28,9 @@ _PREFIX = "argument_"  # a parameter may be called `copy` or `schema`, which pyd
 
 
 class FunctionTool:
-    """One function. Synchronous ones run in a thread, asynchronous ones are awaited.
+    """One function. A synchronous function runs in a thread, an asynchronous one on the event loop.
 
-    A call that raises is made again up to `retries` times, within the one time-out; ToolError is the model's to mend.
+    A call that raises is retried up to `retries` times, within one time-out; a ToolError goes to the model at once.
     """
 
     def __init__(
@@ -45,11 +44,11 @@ class FunctionTool:
     ) -> None:
         self._function = function
         self._retries = retries
-        self._arguments = _arguments_model(function)
+        self._arguments, description = _arguments_model(function)
         self.direct = direct
         self.guarded = guarded
         self.timeout_seconds = timeout_seconds
-        self.spec = ToolSpec(function.__name__, _summary(function), _schema(self._arguments))
+        self.spec = ToolSpec(function.__name__, description, _schema(self._arguments))
 
     async def __aenter__(self) -> FunctionTool:
         return self
@@ -58,37 +57,41 @@ class FunctionTool:
         return None
 
     async def call(self, arguments: Mapping[str, Any]) -> str:
-        """Check the arguments, run the function, and write its result as text: a string as it is, else JSON."""
+        """Validate the arguments and run the function; the result is its string, or JSON of any other value."""
         try:
-            checked = self._arguments.model_validate(arguments)
+            validated = self._arguments.model_validate(arguments)
         except ValidationError as error:
-            raise ToolError(_complaint(error)) from None
-        values = {field.removeprefix(_PREFIX): getattr(checked, field) for field in checked.model_fields_set}
-        for left in range(self._retries, 0, -1):
+            raise ToolError(_validation_message(error)) from None
+        values = {field.removeprefix(_PREFIX): getattr(validated, field) for field in validated.model_fields_set}
+        for retries_left in range(self._retries, 0, -1):
             try:
-                return await self._called(values)
+                return await self._run(values)
             except ToolError:
                 raise
-            except Exception as error:  # a tool is foreign code: whatever it raises may pass
-                _log.info("%s failed (%s); %d tries are left", self.spec.name, type(error).__name__, left)
-        return await self._called(values)
+            except Exception as error:  # a tool is the user's code and may raise anything
+                _log.info("%s failed (%s); %d retries left", self.spec.name, type(error).__name__, retries_left)
+        return await self._run(values)
 
-    async def _called(self, values: Mapping[str, Any]) -> str:
+    async def _run(self, values: Mapping[str, Any]) -> str:
         if inspect.iscoroutinefunction(self._function):
-            return _written(await self._function(**values))
-        return _written(await asyncio.to_thread(self._function, **values))
+            result = await self._function(**values)
+        else:
+            result = await asyncio.to_thread(self._function, **values)
+        if isinstance(result, str):
+            return result
+        return "Done." if result is None else to_json(result, fallback=str, inf_nan_mode="null").decode()
 
 
 def import_function(reference: str, folder: Path) -> Function:
-    """The function that `module:function` names: in a module beside the agent file, or an installed one.
+    """The function `module:function`, from a module in the agent file's folder or an installed one.
 
     Raises:
-        ImportError: with one sentence that says what is missing.
+        ImportError: the function cannot be imported or cannot be a tool; the message is one sentence.
     """
     module_name, _, function_name = reference.partition(":")
     try:
-        module = _module(module_name, folder)
-    except Exception as error:  # a user's module may raise anything while it is imported
+        module = _import_module(module_name, folder)
+    except Exception as error:  # the user's module may raise anything
         raise ImportError(f"{module_name} cannot be imported: {type(error).__name__}: {error}") from error
     function = getattr(module, function_name, None)
     if function is None:
@@ -97,22 +100,22 @@ def import_function(reference: str, folder: Path) -> Function:
         raise ImportError(f"{function_name} in {module_name} is not a function")
     try:
         _arguments_model(cast("Function", function))
-    except Exception as error:  # pydantic and typing raise many kinds for annotations they cannot read
+    except Exception as error:  # pydantic and typing raise many types for invalid annotations
         raise ImportError(f"{function_name} cannot be a tool: {error}") from error
     return cast("Function", function)
 
 
-def _module(name: str, folder: Path) -> ModuleType:
+def _import_module(name: str, folder: Path) -> ModuleType:
     file = folder.resolve() / Path(*name.split(".")).with_suffix(".py")
     if not file.is_file():
         return importlib.import_module(name)
-    # Two agents of one process may each have an orders.py, and an edited one is another module than it was before.
+    # Two agents in one process may both have an orders.py, and an edited module must be loaded again.
     identity = f"{file} {file.stat().st_mtime_ns}"
     unique = f"_myagent_{hashlib.sha256(identity.encode()).hexdigest()[:12]}_{file.stem}"
     if unique in sys.modules:
         return sys.modules[unique]
     if str(file.parent) not in sys.path:
-        sys.path.append(str(file.parent))  # so that the module finds its own neighbours
+        sys.path.append(str(file.parent))  # so that it can import the modules beside it
     spec = importlib.util.spec_from_file_location(unique, file)
     if spec is None or spec.loader is None:
         raise ImportError(f"{file.name} is not a Python file")
@@ -126,23 +129,43 @@ def _module(name: str, folder: Path) -> ModuleType:
     return module
 
 
-@lru_cache(maxsize=1024)  # a function is read when the file is checked, and when it is opened, by any number of agents
-def _arguments_model(function: Function) -> type[BaseModel]:
+@lru_cache(maxsize=1024)  # a function is inspected when the file is checked and when each agent opens it
+def _arguments_model(function: Function) -> tuple[type[BaseModel], str]:
+    """The model that validates the arguments, and the description of the tool."""
     hints = get_type_hints(function, include_extras=True)
-    documented = _documented_arguments(function)
+    description, documented = _docstring(function)
     fields: dict[str, Any] = {}
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
-            raise TypeError(f"the parameter {name} must be a named one")
+            raise TypeError(f"the parameter {name} must be a keyword parameter")
         annotation = hints.get(name, Any)
         default: Any = ... if parameter.default is parameter.empty else parameter.default
-        described = _described(annotation) or documented.get(name)
+        described = _annotated_description(annotation) or documented.get(name)
         fields[_PREFIX + name] = (annotation, Field(default, alias=name, description=described))
     config = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
-    return create_model(function.__name__, __config__=config, **fields)
+    return create_model(function.__name__, __config__=config, **fields), description
 
 
-def _described(annotation: Any) -> str | None:
+def _docstring(function: Function) -> tuple[str, dict[str, str]]:
+    """The description of a function and of its parameters, from a docstring in any common style."""
+    text = inspect.getdoc(function) or ""
+    if "\n" not in text:  # no sections: the parser need not be imported
+        return text or function.__name__.replace("_", " "), {}
+    import docstring_parser
+
+    try:
+        parsed = docstring_parser.parse(text)
+    except docstring_parser.ParseError:
+        return text, {}
+    parameters = {
+        parameter.arg_name: " ".join(parameter.description.split())
+        for parameter in parsed.params
+        if parameter.description
+    }
+    return (parsed.description or function.__name__.replace("_", " ")).strip(), parameters
+
+
+def _annotated_description(annotation: Any) -> str | None:
     """`Annotated[float, "in pounds"]`: a plain string in an annotation is the parameter's description."""
     if get_origin(annotation) is not Annotated:
         return None
@@ -157,7 +180,7 @@ def _schema(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _without_titles(node: Any) -> Any:
-    """Titles repeat the names; every token of a schema is read by the model on every call."""
+    """Titles repeat the names, and the model reads every token of a schema with every call."""
     if isinstance(node, list):
         return [_without_titles(item) for item in cast("list[Any]", node)]
     if not isinstance(node, dict):
@@ -171,39 +194,9 @@ def _without_titles(node: Any) -> Any:
     }
 
 
-def _summary(function: Function) -> str:
-    text = inspect.getdoc(function) or function.__name__.replace("_", " ")
-    return re.split(r"\n\s*(?:Args|Returns|Raises|Yields|Examples?):", text)[0].strip()
-
-
-def _documented_arguments(function: Function) -> dict[str, str]:
-    """The `Args:` section of a Google-style docstring."""
-    section = re.search(r"\n\s*Args:\n(.*?)(?:\n\s*\n|\n\S|\Z)", inspect.getdoc(function) or "", re.DOTALL)
-    if not section:
-        return {}
-    found: dict[str, str] = {}
-    name = ""
-    for line in section[1].splitlines():
-        entry = re.match(r"\s{2,4}(\w+)(?:\s*\([^)]*\))?:\s*(.*)", line)
-        if entry:
-            name = entry[1]
-            found[name] = entry[2].strip()
-        elif name:
-            found[name] += " " + line.strip()
-    return found
-
-
-def _complaint(error: ValidationError) -> str:
+def _validation_message(error: ValidationError) -> str:
     parts = (
         f"{'.'.join(map(str, item['loc'])) or 'arguments'}: {item['msg']}"
         for item in error.errors(include_url=False, include_context=False)
     )
-    return "The arguments do not fit: " + "; ".join(parts) + "."
-
-
-def _written(result: Any) -> str:
-    if isinstance(result, str):
-        return result
-    if result is None:
-        return "Done."
-    return to_json(result, fallback=str, inf_nan_mode="null").decode()
+    return "The arguments are invalid: " + "; ".join(parts) + "."

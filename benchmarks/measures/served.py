@@ -17,7 +17,7 @@ CONNECTIONS = 50
 
 async def measure(scale: Scale) -> list[Row]:
     """CPU of the server per request, and requests a second."""
-    cpu = Row("chat_cpu", "Served: CPU per `/chat` request, SQLite sessions", "ms", OURS, REFERENCE, "less", 0.5)
+    cpu = Row("chat_cpu", "Served: CPU per `/chat` request, SQLite sessions", "ms", OURS, REFERENCE, "less", 0.7)
     cpu.note = "50 connections, 0 ms model; the reference and the peers behind FastAPI keep no sessions"
     rate = Row("chat_rate", "… requests a second", "/s", OURS, REFERENCE, "more")
     count, connections = scale.count(200), scale.count(CONNECTIONS, least=2)

@@ -12,10 +12,10 @@ WORDS = 400
 
 async def measure(scale: Scale) -> list[Row]:
     """CPU per chunk of a stream that comes as fast as it is read, and of one that does not; the first text."""
-    chunk = Row("stream_cpu", "Streaming: CPU per chunk", "µs", OURS, REFERENCE, "less", 0.25)
+    chunk = Row("stream_cpu", "Streaming: CPU per chunk", "µs", OURS, REFERENCE, "less", 0.2)
     slow = Row("stream_paced_cpu", "… where a chunk comes every 2 ms", "µs", OURS, REFERENCE, "less")
     slow.note = "most of it is the operating system's, which wakes the process for every chunk"
-    first = Row("first_text", "Time to first token", "ms", OURS, REFERENCE, "less", 1.0)
+    first = Row("first_text", "Time to first token", "ms", OURS, REFERENCE, "less", 0.8)
     async with fake_openai() as fake, contenders([*ALL[:2], *scale.peers]) as everybody:
         for row, url, count in (
             (chunk, f"{fake}/words-{WORDS}/v1", scale.count(5)),

@@ -8,8 +8,7 @@ import time
 from statistics import median
 from typing import Any
 
-from agent_runtime.tools.retrieval.documents import Passage
-from agent_runtime.tools.retrieval.index import MemoryIndex
+from agent_runtime.tools.retrieval import MemoryIndex, Passage
 from benchmarks.figures import Row, Scale
 
 CHUNKS, DIMENSIONS, TOP = 10_000, 384, 4
@@ -38,7 +37,7 @@ async def measure(scale: Scale) -> list[Row]:
             for _ in range(scale.count(100)):
                 vector = vectors[random.integers(len(vectors))]
                 began = time.perf_counter()
-                found = await index.search(vector, top_k=TOP, least=-1)
+                found = await index.search(vector, top_k=TOP, min_similarity=-1)
                 between = time.perf_counter()
                 expected = by_hand(vector)
                 theirs.append((time.perf_counter() - between) * 1e6)

@@ -15,7 +15,7 @@ import json
 import re
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -107,6 +107,32 @@ class _Round:
             self.over.set()
 
 
+class _Paced(_Round):
+    """Requests at a fixed rate, each on a connection that is idle."""
+
+    def __init__(self) -> None:
+        super().__init__(iter(()), None)
+        self.due: deque[bytes] = deque()
+        self.idle: deque[_PacedAsking] = deque()
+
+    def next(self) -> bytes | None:
+        return self.due.popleft() if self.due else None
+
+
+class _PacedAsking(_Asking):
+    """A connection that waits for the next request that is due."""
+
+    def __init__(self, round_: _Paced) -> None:
+        super().__init__(round_)
+        self._paced = round_
+
+    def ask(self) -> None:
+        if self._paced.due:
+            super().ask()
+        else:
+            self._paced.idle.append(self)
+
+
 class Client:
     """What can be asked of this process."""
 
@@ -154,6 +180,34 @@ class Client:
             "p50_ms": took[len(took) // 2] * 1e3,
             "p99_ms": took[int(len(took) * 0.99)] * 1e3,
         }
+
+    async def pace(
+        self, port: int, options: dict[str, Any], connections: int, per_second: float, seconds: float
+    ) -> dict[str, Any]:
+        """Send registrations at a fixed rate for some seconds: how many were answered, and how long each took."""
+        round_, requests = _Paced(), fleet.registrations(**options)
+        loop = asyncio.get_running_loop()
+        opened = [
+            (await loop.create_connection(lambda: _PacedAsking(round_), "127.0.0.1", port))[1]
+            for _ in range(connections)
+        ]
+        round_.idle.extend(opened)
+        begun = time.perf_counter()
+        sent = 0
+        while (passed := time.perf_counter() - begun) < seconds:
+            while sent < passed * per_second:
+                round_.due.append(next(requests))
+                sent += 1
+                if round_.idle:
+                    round_.idle.popleft().ask()
+            await asyncio.sleep(1 / per_second)
+        await asyncio.sleep(0.2)
+        round_.over.set()
+        for connection in opened:
+            connection.close()
+        took = sorted(round_.took) or [0.0]
+        answered = round_.statuses[200] + round_.statuses[201]
+        return {"answered": answered, "errors": sent - answered, "p99_ms": took[int(len(took) * 0.99)] * 1e3}
 
     async def watch(self, port: int, readers: int) -> dict[str, int]:
         """Open so many streams of events; answers when each has had its first event."""

@@ -8,8 +8,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from discovery.api.auth import Scoped, needs
-from discovery.api.dependencies import Config
+from discovery.api.auth import Config, Scoped, needs
 from discovery.api.problems import Refusal
 from discovery.contract import MAX_BODY_BYTES, ToolInfo, is_loopback
 from discovery.registry.registry import Registry

@@ -1,7 +1,8 @@
-"""`GET /metrics`: what an operator watches, in the format of Prometheus. Every name in one place."""
+"""What an operator watches: `/livez`, `/readyz`, `/health` and `/metrics`."""
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 from fastapi import APIRouter, Response
 from prometheus_client import CollectorRegistry
@@ -9,17 +10,57 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from discovery.api.auth import Scoped, needs
-from discovery.api.dependencies import Table, problems
-from discovery.registry.registry import Registry
+from discovery.api.auth import OPEN, Config, Scoped, Table, needs
+from discovery.api.openapi import problems
+from discovery.contract import Check
+from discovery.registry import Registry, StoreError
+from discovery.settings import version
 
 STATUSES = ("up", "degraded", "draining", "registered", "stale", "down")
 
 router = APIRouter(route_class=Scoped)
 
 
+@router.get("/livez", summary="Is the process alive?", response_model=dict[str, str], openapi_extra=OPEN)
+async def livez() -> dict[str, str]:
+    """Does not look at the storage: restarting this process would not repair it."""
+    return {"status": "ok"}
+
+
+@router.get(
+    "/readyz",
+    summary="Is the table loaded and the storage usable?",
+    openapi_extra=OPEN,
+    responses=problems(_503="Not now; `detail` says why"),
+)
+async def readyz(table: Table) -> dict[str, str]:
+    """503 with the reason while registrations cannot be kept."""
+    await table.check()
+    return {"status": "ok"}
+
+
+@router.get("/health", summary="Named checks, for people", openapi_extra=needs("read"))
+async def health(table: Table, settings: Config) -> dict[str, Any]:
+    """Always 200: this describes, /readyz decides."""
+    try:
+        await table.check()
+        store = Check(name="store", ok=True)
+    except StoreError as error:
+        store = Check(name="store", ok=False, reason=str(error))
+    return {
+        "status": "ok" if store.ok else "degraded",
+        "version": version(),
+        "instances": len(table.records),
+        "revision": table.revision,
+        "guard": table.guard and table.guard.model_dump(mode="json") | {"silent": len(table.guard.silent)},
+        "probe": settings.probe,
+        "open_to_network": settings.open_to_network,
+        "checks": [store.model_dump(exclude_none=True)],
+    }
+
+
 class _Table(Collector):
-    """Reads the registry when it is asked: nothing is counted twice."""
+    """Reads the registry at each scrape: nothing is counted twice."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry

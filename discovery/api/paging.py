@@ -1,4 +1,4 @@
-"""The query of `GET /agents`, and the part of the list that answers it. Pure."""
+"""The query of `GET /agents`, and the page of the list that answers it. Pure."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from bisect import bisect_right
@@ -9,12 +9,12 @@ from urllib.parse import urlencode
 
 from pydantic import AfterValidator, BaseModel, Field
 from pydantic_core import PydanticCustomError
+from starlette.datastructures import QueryParams
 
 from discovery.contract import Filters, parsed_by
-from discovery.registry.listing import Entry, Prepared, as_list, chosen_tag
-from discovery.registry.search import Hit
+from discovery.registry import Entry, Hit, Prepared, as_list, selection_tag
 
-LARGEST_PAGE = 1000
+MAX_PAGE = 1000
 _CURSOR = "after:"
 
 
@@ -26,12 +26,12 @@ def _words(text: str) -> str:
 
 Value = Annotated[str, Field(max_length=256), AfterValidator(_words)]
 Values = Annotated[list[Value], Field(max_length=64)]
-# All that the list can show; a status that is misspelt must not mean "none".
+# Every status in the list; a misspelt one must not mean "none".
 Shown = Literal["up", "degraded", "draining", "registered", "stale", "down"]
 
 
 class ListQuery(BaseModel):
-    """What `GET /agents` may be asked. Repeat a parameter to give alternatives; different parameters must all hold."""
+    """The parameters of `GET /agents`. Repeat one to give alternatives; different ones must all match."""
 
     status: list[Shown] = Field([], max_length=64, description="Of the agent's best instance")
     type: Values = Field([], description="`agent_type`, exactly")
@@ -40,26 +40,34 @@ class ListQuery(BaseModel):
     owner: Values = Field([], description="The owner, exactly")
     q: Values = Field(
         [],
-        description="Words, in any case: each, or one that begins like it, stands in the name, description, owner, "
-        "tags, tools or skills. `matched` says where",
+        description="Words, in any case: each must occur in the name, description, owner, tags, tools or skills, "
+        "alone or as the beginning of a word. `matched` says where",
     )
     limit: int | None = Field(
-        None, ge=1, le=LARGEST_PAGE, description='At most so many; `Link: <…>; rel="next"` leads to the rest'
+        None, ge=1, le=MAX_PAGE, description='At most so many; `Link: <…>; rel="next"` leads to the rest'
     )
     cursor: Annotated[str, parsed_by(lambda text: _name_in(text))] | None = Field(
         None, max_length=1024, description="Where a page goes on: taken from a `Link`, never made up"
     )
 
+    @classmethod
+    def read(cls, parameters: QueryParams) -> "ListQuery":
+        """Read the parameters of a request."""
+        single = {"limit", "cursor"}
+        return cls.model_validate(
+            {key: parameters[key] if key in single else parameters.getlist(key) for key in parameters}
+        )
+
     @property
     def filters(self) -> Filters:
-        """The part of the query that compares exactly; `q` is a search of its own."""
+        """The exact filters; `q` is a search."""
         chosen = self.model_dump(exclude={"q", "limit", "cursor"})
         return Filters(**{name: tuple(values) for name, values in chosen.items()})
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """An answer to a query, ready to send; `following` is the query of the next page, None on the last one."""
+    """An answer to a query, ready to send; `following` is the query of the next page, None on the last."""
 
     body: bytes
     etag: str
@@ -67,9 +75,9 @@ class Page:
 
 
 def page_of(listing: Prepared, query: ListQuery, hits: Iterable[Hit] = ()) -> Page:
-    """What a query chooses; `hits` are what its words found.
+    """The answer to a query; `hits` are the results of its search.
 
-    A page goes on after a name, not a number: agents that come or go meanwhile shift nothing.
+    A page continues after a name, not after a number: agents that are added or removed meanwhile do not shift it.
     """
     filters = query.filters
     if not filters and not query.q and query.limit is None and query.cursor is None:
@@ -84,7 +92,7 @@ def page_of(listing: Prepared, query: ListQuery, hits: Iterable[Hit] = ()) -> Pa
         cursor = urlsafe_b64encode((_CURSOR + _name_of(chosen[-1])).encode()).decode().rstrip("=")
         words = [("q", text) for text in query.q]
         following = urlencode([*filters.parameters, *words, ("limit", query.limit), ("cursor", cursor)])
-    return Page(as_list(chosen), chosen_tag(chosen, following or ""), following)
+    return Page(as_list(chosen), selection_tag(chosen, f"{listing.lineage} {following}"), following)
 
 
 def _name_of(entry: Entry) -> str:

@@ -1,4 +1,4 @@
-"""Every error answer, as problem+json: one table from what was raised to what is said. No stack trace leaves here."""
+"""Every error answer, as problem+json: one mapping from exceptions to answers. Stack traces go to the log only."""
 
 import itertools
 from collections.abc import Mapping
@@ -19,13 +19,13 @@ from discovery.registry.store import StoreError
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
 # A body that is too large is read on for a while, or the sender would see a broken connection instead of the reason.
-DRAINED_BYTES = 16 * 1024 * 1024
-# An id of a request is unique, not secret: what makes the process unique, and a number.
+MAX_DRAINED_BYTES = 16 * 1024 * 1024
+# A request id is unique, not secret: a random prefix for the process, and a number.
 _PROCESS, _COUNTER = uuid4().hex[:16], itertools.count(1)
 
 
 class Refusal(Exception):
-    """A request that is answered with a problem; the routes raise it where nothing else says why."""
+    """A request that is answered with a problem."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ def problem_response(
     errors: list[FieldProblem] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """The one shape of an error answer."""
+    """An error answer."""
     problem = Problem(
         title=TITLES.get(status, "Request failed"),
         status=status,
@@ -81,7 +81,7 @@ def problem_response(
 
 
 def answer_to(request: Request, error: Exception) -> Response:
-    """The answer to what the registry or a route refuses, by one of `REFUSALS`; to anything else that it failed."""
+    """The answer to an exception of `REFUSALS`; to any other a 500."""
     if isinstance(error, Refusal):
         code, detail = error.code, error.detail
         return problem_response(request, error.status, code, detail, hint=error.hint, headers=error.headers)
@@ -89,7 +89,7 @@ def answer_to(request: Request, error: Exception) -> Response:
         hint = "The newer process keeps the entry while it is alive. Replicas need an instance_id of their own."
         return problem_response(request, 409, "superseded", str(error), hint=hint)
     if not isinstance(error, StoreError):  # the server logs it with its traceback
-        return problem_response(request, 500, "internal_error", "Something went wrong here; the log knows what.")
+        return problem_response(request, 500, "internal_error", "The registry failed; its log says why.")
     # 503 and nothing else: a 404, 409 or 410 would make a whole fleet register again at once.
     headers = {"retry-after": str(RETRY_AFTER_SECONDS)}
     hint = "Agents keep working and try again by themselves; /readyz says when the storage is back."
@@ -97,7 +97,7 @@ def answer_to(request: Request, error: Exception) -> Response:
 
 
 def add_error_table(app: FastAPI) -> None:
-    """Give every exception that a route may let out its answer."""
+    """Register the answer to every exception that a route may raise."""
 
     async def answer(request: Request, error: Exception) -> Response:
         return answer_to(request, error)
@@ -122,7 +122,7 @@ def add_error_table(app: FastAPI) -> None:
 
 
 def _methods_of(request: Request) -> str:
-    """What the path can be asked with: the framework names the methods of one of its routes only."""
+    """The methods of a path; the framework names those of one of its routes only."""
     found = [
         method
         for method in ("GET", "POST", "DELETE")
@@ -139,7 +139,7 @@ def invalid_request(
     code: str = "invalid_registration",
     hint: str = "Send the fields of /docs as JSON, with Content-Type: application/json.",
 ) -> Response:
-    """What is wrong with which field; the rest says how a wrong body is answered."""
+    """The answer that names the invalid fields; status, code and hint are those of an invalid body."""
     if all(entry["loc"][0] == "query" for entry in error.errors()):
         wrong = [FieldProblem(field=str(entry["loc"][1]), reason=_reason(entry)) for entry in error.errors()[:50]]
         detail = "; ".join(f"{one.field}: {one.reason}" for one in wrong[:5])
@@ -158,26 +158,12 @@ def invalid_request(
     return problem_response(request, status, code, detail, hint=hint, errors=found[:50])
 
 
-def describe_problems(schema: dict[str, Any]) -> dict[str, Any]:
-    """Make the OpenAPI description say what error answers really look like."""
-    shapes = schema["components"]["schemas"]
-    problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-    shapes.update(problem.pop("$defs"), Problem=problem)
-    for operations in schema["paths"].values():
-        for operation in operations.values():
-            if "HTTPValidationError" in str(operation["responses"].get("422")):
-                del operation["responses"]["422"]  # FastAPI's own guess
-    for guess in ("HTTPValidationError", "ValidationError"):
-        shapes.pop(guess, None)
-    return schema
-
-
 def _field(entry: Mapping[str, Any]) -> str:
     if entry["type"] == "forbidden_field":
         return str(entry["ctx"]["field"])
     if entry["type"] == "json_invalid":  # its place is a number of characters
         return "body"
-    # 'body' says where FastAPI looked, 'object' and 'name' which half of a union it was: none is a field.
+    # 'body' is a place in the request and 'object' a member of a union: neither is a field.
     path = [str(part) for part in entry["loc"] if part not in {"body", "object"}]
     return ".".join(path[:8]) or "body"
 
@@ -187,12 +173,12 @@ def _reason(entry: Mapping[str, Any]) -> str:
 
 
 def new_request_id() -> str:
-    """What `X-Request-ID` says of the next request."""
+    """The `X-Request-ID` of the next request."""
     return f"{_PROCESS}{next(_COUNTER):08x}"
 
 
-class Guard:
-    """Gives every request an id, and refuses a body over the limit before anything reads it."""
+class RequestLimits:
+    """Middleware: gives every request an id, and refuses a body over the limit."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -210,7 +196,7 @@ class Guard:
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > MAX_BODY_BYTES:
-                while message.get("more_body") and taken < DRAINED_BYTES:
+                while message.get("more_body") and taken < MAX_DRAINED_BYTES:
                     message = await receive()
                     taken += len(message.get("body", b""))
                 raise HTTPException(413, f"The body is larger than {MAX_BODY_BYTES // 1024} KiB.")

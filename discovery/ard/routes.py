@@ -14,8 +14,8 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import Field
 
-from discovery.api.auth import Scoped, needs
-from discovery.api.dependencies import Config, Table, only, problems
+from discovery.api.auth import Config, Scoped, Table, needs, only
+from discovery.api.openapi import problems
 from discovery.api.problems import MEDIA_TYPE, REFUSALS, Refusal, answer_to, invalid_request
 from discovery.ard.catalog import Camel, Entry, Host, Manifest, entries_of_all, find_entry, registry_entry
 from discovery.ard.query import Identifier, ListRequest, SearchRequest, filtered, listed, page_of

@@ -6,8 +6,7 @@ from importlib.resources import files
 
 from fastapi import APIRouter, Request, Response
 
-from discovery.api.auth import OPEN, Scoped
-from discovery.api.dependencies import Config
+from discovery.api.auth import OPEN, Config, Scoped
 from discovery.api.problems import Refusal
 
 router = APIRouter(include_in_schema=False, route_class=Scoped)

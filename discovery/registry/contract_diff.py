@@ -1,4 +1,4 @@
-"""How one list of tools differs from another, and whether callers of the old one are in trouble. Pure."""
+"""How one list of tools differs from another, and whether that breaks callers of the old one. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
@@ -6,12 +6,12 @@ from typing import Any, cast
 from discovery.contract import ToolInfo
 from discovery.registry.history import ContractDiff, ToolChange
 
-LONGEST_LIST = 64
+MAX_LISTED = 64
 Schema = Mapping[str, Any]
 
 
 def contract_diff(before: Sequence[str | ToolInfo], after: Sequence[str | ToolInfo]) -> ContractDiff | None:
-    """What a caller should know, or None where the tools are the same."""
+    """The differences, or None where the tools are equal."""
     old, new = _by_name(before), _by_name(after)
     added = sorted(new.keys() - old.keys())
     removed = sorted(old.keys() - new.keys())
@@ -33,15 +33,15 @@ def _change(before: ToolInfo, after: ToolInfo) -> ToolChange | None:
         found.append((False, "its description changed"))
     if not found:
         return None
-    what = [sentence for _, sentence in found[:LONGEST_LIST]]
+    what = [sentence for _, sentence in found[:MAX_LISTED]]
     return ToolChange(name=after.name, breaking=any(breaks for breaks, _ in found), what=what)
 
 
 def _schema_changes(before: Schema, after: Schema) -> Iterator[tuple[bool, str]]:
-    """Pairs of (breaking, sentence). Looks at the arguments themselves; deeper differences are named, not judged."""
+    """Pairs of (breaking, sentence). Compares the arguments; deeper differences are only reported."""
     if before == after:
         return
-    if not before or not after:  # nothing was said, or nothing is said now: callers cannot know
+    if not before or not after:  # undescribed before or now: callers cannot know
         yield False, "its arguments are described now" if after else "its arguments are no longer described"
         return
     old, new = _properties(before), _properties(after)
@@ -71,16 +71,16 @@ def _argument_changes(name: str, before: Any, after: Any) -> Iterator[tuple[bool
         yield True, f"argument {name} changed"
         return
     old, new = cast("Schema", before), cast("Schema", after)
-    judged = {"type", "enum", "description", "title", "default", "examples"}
+    compared = {"type", "enum", "description", "title", "default", "examples"}
     if old.get("type") != new.get("type"):
         wider = _types(old) < _types(new) if "type" in old and "type" in new else "type" not in new
-        yield not wider, f"argument {name} is {_said(new)} now, it was {_said(old)}"
+        yield not wider, f"argument {name} is {_type_names(new)} now, it was {_type_names(old)}"
     if old.get("enum") != new.get("enum"):
         gone = _values(old) - _values(new) if "enum" in new else set[str]()
         yield bool(gone) or ("enum" not in old), f"argument {name} takes other values now"
-    if {k: v for k, v in old.items() if k not in judged} != {k: v for k, v in new.items() if k not in judged}:
+    if {k: v for k, v in old.items() if k not in compared} != {k: v for k, v in new.items() if k not in compared}:
         yield True, f"argument {name} has another form now"
-    elif any(old.get(key) != new.get(key) for key in judged - {"type", "enum"}):
+    elif any(old.get(key) != new.get(key) for key in compared - {"type", "enum"}):
         yield False, f"argument {name} is described differently"
 
 
@@ -104,5 +104,5 @@ def _values(schema: Schema) -> set[str]:
     return {repr(one) for one in cast("list[Any]", found)} if isinstance(found, list) else set()
 
 
-def _said(schema: Schema) -> str:
+def _type_names(schema: Schema) -> str:
     return " or ".join(sorted(_types(schema))) if "type" in schema else "anything"

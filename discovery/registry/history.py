@@ -1,4 +1,4 @@
-"""What changed, as readers of `/history` and `/events` see it. The wire of changes, pydantic only."""
+"""Changes as readers of `/history` and `/events` see them: pydantic models of the wire."""
 
 from typing import Literal
 
@@ -14,7 +14,7 @@ class _Wire(BaseModel):
 
 
 class ToolChange(_Wire):
-    """What is different about a tool that was there before and after."""
+    """What changed about a tool that existed before and after."""
 
     name: str
     breaking: bool
@@ -22,7 +22,7 @@ class ToolChange(_Wire):
 
 
 class ContractDiff(_Wire):
-    """How the tools of an agent changed. Breaking: a call that was right before may be wrong now."""
+    """How the tools of an agent changed. Breaking: a call that was valid before may be invalid now."""
 
     added: list[str] = []
     removed: list[str] = []
@@ -31,7 +31,7 @@ class ContractDiff(_Wire):
 
 
 class HistoryEntry(_Wire):
-    """One change of one instance, with what it was like afterwards."""
+    """One change of one instance, with its state afterwards."""
 
     revision: int
     at: Timestamp
@@ -47,7 +47,7 @@ class HistoryEntry(_Wire):
 
 
 class GuardState(_Wire):
-    """Mass silence: many agents fell silent at once, which is more likely one fault than many. Nothing is taken out."""
+    """Mass silence: many agents fell silent at once, which is more likely one fault than many. Nothing is removed."""
 
     since: Timestamp
     until: Timestamp
@@ -57,7 +57,7 @@ class GuardState(_Wire):
 class AgentEvent(_Wire):
     """`data` of `registered`, `updated`, `status`, `removed` and `conflict`.
 
-    Put `agent` in the place of `name`, or take the name out where it is null: that keeps a list equal to `GET /agents`.
+    Replace the entry of `name` by `agent`, or remove it where that is null: this keeps a list equal to `GET /agents`.
     """
 
     revision: int

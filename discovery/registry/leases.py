@@ -1,5 +1,6 @@
-"""The lease rules: what time has made of a record, and when that changes next. Pure; the clock is the caller's."""
+"""The lease rules: the status of a record at a time, and when it changes next. Pure: the caller passes the time."""
 
+import time
 from bisect import bisect_right
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -16,13 +17,15 @@ REMOVED_AFTER_DOWN = timedelta(minutes=10)
 INTERVALS_IN_A_LEASE = 3
 
 MASS_SHARE = 0.15
-MASS_LEAST = 3
-MASS_FLEET = 10
+MASS_MINIMUM = 3
+MASS_MINIMUM_FLEET = 10
 MASS_WINDOW = timedelta(minutes=1)
-GUARD_LASTS = timedelta(minutes=15)
+GUARD_DURATION = timedelta(minutes=15)
 
-FLAPPING_TURNS = 4
+FLAPPING_TRANSITIONS = 4
 FLAPPING_WINDOW = timedelta(minutes=10)
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
 
 Status = Literal["registered", "up", "degraded", "draining", "stale", "down", "removed"]
 LIVE: frozenset[Status] = frozenset({"up", "degraded", "draining"})
@@ -31,9 +34,9 @@ LIVE: frozenset[Status] = frozenset({"up", "degraded", "draining"})
 class Record(NamedTuple):
     """One instance as the registry knows it.
 
-    `status`, `reason` and `since` are what readers were told last: they move by changes, never by themselves.
-    `believed_from` is where silence is counted from. It is `last_seen`, moved later by silences that were the
-    registry's own: a restart, a sweep that came late.
+    `status`, `reason` and `since` change by changes of the table only, never by the passing of time alone.
+    `believed_from` is the start of the current lease: `last_seen`, moved later by silences of the registry itself
+    (a restart, a late sweep).
     """
 
     registration: Registration
@@ -46,28 +49,33 @@ class Record(NamedTuple):
     since: datetime
     observed_address: str | None = None
     turns: tuple[datetime, ...] = ()  # when its status changed lately
-    earlier: tuple[Conflict, ...] = ()  # the processes it took the entry from while they were alive
+    earlier: tuple[Conflict, ...] = ()  # the processes that held the entry before and may be alive
     conflict: Conflict | None = None
     reachability: Reachability | None = None
 
     @property
     def key(self) -> tuple[str, str]:
-        """What makes it one: a name and an instance of it."""
+        """The name and the instance."""
         return self.registration.name, self.registration.instance_id
 
     @property
     def lease(self) -> timedelta | None:
-        """How long it is believed without a word; None for ever."""
+        """How long a registration is valid without a heartbeat; None for ever."""
         return _lease(self.registration.ttl_seconds)
 
 
-@lru_cache(maxsize=1024)  # asked for several times at every heartbeat
+@lru_cache(maxsize=1024)  # used several times by each heartbeat
 def _lease(ttl_seconds: float | None) -> timedelta | None:
     return None if ttl_seconds is None else timedelta(seconds=ttl_seconds)
 
 
-class Turn(NamedTuple):
-    """A status that time has brought, or a heartbeat after silence."""
+def elapsed() -> float:
+    """Seconds that passed, independent of the wall clock; a machine's sleep counts where the system reports it."""
+    return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)
+
+
+class Transition(NamedTuple):
+    """The next status of a record, because of silence or of a heartbeat after silence."""
 
     status: Status
     reason: str
@@ -82,16 +90,16 @@ def reported(registration: Registration) -> tuple[Status, str]:
     return _reported(registration.status, registration.ttl_seconds is not None, "; ".join(failing)[:500])
 
 
-@lru_cache(maxsize=64)  # nearly all say the same
+@lru_cache(maxsize=64)  # nearly all reports are equal
 def _reported(status: ReportedStatus, is_leased: bool, failing: str) -> tuple[Status, str]:
-    said = f"{status} ({failing})" if failing else status
+    report = f"{status} ({failing})" if failing else status
     if is_leased:
-        return status, f"reported {said} by its heartbeat"
-    return "registered", f"sends no heartbeats; when it registered it reported {said}"
+        return status, f"reported {report} by its heartbeat"
+    return "registered", f"sends no heartbeats; when it registered it reported {report}"
 
 
 def changes_at(record: Record) -> datetime | None:
-    """When the status changes if nothing is heard; None for never. A record exactly at that time is past it."""
+    """When the status changes without a heartbeat, None for never. The change is due at exactly that time."""
     lease = record.lease
     if lease is None:
         return None
@@ -102,44 +110,46 @@ def changes_at(record: Record) -> datetime | None:
 
 
 def due_at(record: Record) -> datetime | None:
-    """Before this, time alone asks for nothing of a record that is not heard; None for never."""
+    """The earliest time at which a sweep may have something to do for a record; None for never."""
     due, lease = changes_at(record), record.lease
-    if due is not None and lease is not None and record.conflict is not None:
-        return min(due, record.conflict.last_seen + lease)
-    return due
+    if due is None or lease is None:
+        return None
+    if record.status not in LIVE and record.last_seen > record.since:  # a heartbeat came after silence
+        return record.last_seen
+    return due if record.conflict is None else min(due, record.conflict.last_seen + lease)
 
 
-def turn(record: Record, now: datetime) -> Turn | None:
-    """The one next step that is due: silence goes from live over stale and down to removed, a word leads back."""
+def due_transition(record: Record, now: datetime) -> Transition | None:
+    """The one next step that is due: silence leads from live to stale, down and removed, a heartbeat leads back."""
     due = changes_at(record)
     if due is None or record.lease is None:
         return None
     if record.status not in LIVE and record.last_seen > record.since and now < record.believed_from + record.lease:
-        return Turn(*reported(record.registration), record.last_seen)
+        return Transition(*reported(record.registration), record.last_seen)
     if now < due:
         return None
     lease = f"{record.lease.total_seconds():g} s"
     if record.status in LIVE:
-        return Turn("stale", f"no heartbeat within its lease of {lease}", due)
+        return Transition("stale", f"no heartbeat within its lease of {lease}", due)
     if record.status == "stale":
-        return Turn("down", f"no heartbeat for three leases of {lease}", now)
-    return Turn("removed", "down for ten minutes", now)
+        return Transition("down", f"no heartbeat for three leases of {lease}", now)
+    return Transition("removed", "down for ten minutes", now)
 
 
 def mass_silence(records: Iterable[Record], now: datetime) -> GuardState | None:
-    """Whether so many fell silent within a minute that one fault is likelier than many; from the live set alone.
+    """Whether so many fell silent within a minute that one fault is likelier than many; computed from the live set.
 
     It ends when enough of them are back, and after 15 minutes at the latest.
     """
     leased = [record for record in records if record.lease is not None]
-    if len(leased) < MASS_FLEET:
+    if len(leased) < MASS_MINIMUM_FLEET:
         return None
     fell = sorted(
         (record.since, record.registration.name)
         for record in leased
-        if record.status == "stale" and now < record.since + GUARD_LASTS
+        if record.status == "stale" and now < record.since + GUARD_DURATION
     )
-    needed = max(MASS_LEAST, ceil(MASS_SHARE * len(leased)))
+    needed = max(MASS_MINIMUM, ceil(MASS_SHARE * len(leased)))
     windows = [
         (fell[start][0], start)
         for start in range(len(fell) - needed + 1)
@@ -153,14 +163,14 @@ def mass_silence(records: Iterable[Record], now: datetime) -> GuardState | None:
         end = bisect_right(fell, first + MASS_WINDOW, key=lambda one: one[0])
         silent.update(name for _, name in fell[max(start, seen) : end])
         seen = end
-    since, until = windows[0][0], windows[-1][0] + GUARD_LASTS
+    since, until = windows[0][0], windows[-1][0] + GUARD_DURATION
     # To the millisecond, as it is sent and stored: it is compared with what others computed.
     since, until = (moment.replace(microsecond=moment.microsecond // 1000 * 1000) for moment in (since, until))
     return GuardState(since=since, until=until, silent=sorted(silent))
 
 
 def after_restart(record: Record, now: datetime) -> Record:
-    """What a registry believes that heard nobody while it was away: each status gets its full term again."""
+    """A record as loaded at a start: while the registry was away it received no heartbeats, so terms start again."""
     lease = record.lease
     if lease is None:
         return record
@@ -169,5 +179,5 @@ def after_restart(record: Record, now: datetime) -> Record:
 
 
 def interval_seconds(ttl_seconds: float) -> float:
-    """How often the registry wants to hear from an agent with such a lease."""
+    """How often an agent with such a lease should send a heartbeat."""
     return ttl_seconds / INTERVALS_IN_A_LEASE

@@ -1,7 +1,8 @@
-"""Ranking of agents by the words of a query, and what the stores index."""
+"""The words of a search and of a record: what every store indexes, how hits are ranked and why they match. Pure."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from discovery.contract import (
     AgentRecord,
@@ -15,7 +16,7 @@ from discovery.contract import (
 
 WEIGHTS = {"name": 8.0, "tools": 4.0, "skills": 4.0, "description": 3.0, "tags": 2.0, "owner": 1.0}
 
-_FILLER = frozenset(
+_STOP_WORDS = frozenset(
     words
     for line in (
         "a about agent agents an and any are as at be by can could do does find for from get give has have help how i",
@@ -26,9 +27,8 @@ _FILLER = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A name that a store found, and how well it fits. Scores compare within one answer only; more is better."""
+class Found(NamedTuple):
+    """A name that a store found, with its score: more is better, comparable within one answer only."""
 
     name: str
     score: float
@@ -36,7 +36,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """An agent that a search found, how well it fits (within this answer), and why."""
+    """An agent that a search found, with its score within this answer, and where it matched."""
 
     agent: AgentRecord
     score: float
@@ -44,16 +44,17 @@ class Hit:
 
 
 def asked(question: str) -> list[str]:
-    """The words of a question that say what it is about, without a plural's s; all words where none does."""
+    """The significant words of a question, without a plural's s; all words where there is none."""
     words = query_words(question)
-    telling = [word for word in words if word not in _FILLER] or words
-    return [word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word for word in telling]
+    significant = [word for word in words if word not in _STOP_WORDS] or words
+    plurals = [len(word) > 3 and word.endswith("s") and not word.endswith("ss") for word in significant]
+    return [word[:-1] if plural else word for word, plural in zip(significant, plurals, strict=True)]
 
 
-def indexed(said: Registration) -> dict[str, str]:
+def indexed(agent: Registration) -> dict[str, str]:
     """The words of each field, in one spelling and parted by blanks: what a full-text index takes."""
     columns: dict[str, list[str]] = {field: [] for field in WEIGHTS}
-    for field, text in searchable_texts(said):
+    for field, text in searchable_texts(agent):
         columns[field] += split_words(text)
     return {field: " ".join(words) for field, words in columns.items()}
 
@@ -61,17 +62,17 @@ def indexed(said: Registration) -> dict[str, str]:
 def ranked(registered: Iterable[Registration], words: Sequence[str], *, every: bool, limit: int) -> list[Found]:
     """The names that fit best, for a store without an index of its own."""
     best: dict[str, float] = {}
-    for said in registered:
-        if match_words(said, words, every=every) is not None:
-            best[said.name] = max(best.get(said.name, 0.0), _score(said, words))
+    for agent in registered:
+        if match_words(agent, words, every=every) is not None:
+            best[agent.name] = max(best.get(agent.name, 0.0), _score(agent, words))
     ordered = sorted(best.items(), key=lambda pair: (-pair[1], pair[0]))
     return [Found(name, score) for name, score in ordered[:limit]]
 
 
-def _score(said: Registration, words: Sequence[str]) -> float:
-    columns = {field: text.split() for field, text in indexed(said).items()}
+def _score(agent: Registration, words: Sequence[str]) -> float:
+    columns = {field: text.split() for field, text in indexed(agent).items()}
     return sum(
-        WEIGHTS[field] * any(one.startswith(word) for one in there)
+        WEIGHTS[field] * any(one.startswith(word) for one in present)
         for word in words
-        for field, there in columns.items()
+        for field, present in columns.items()
     )

@@ -1,15 +1,14 @@
-"""What a store must do.
+"""The interface of a store: the table and its history on disk, and the order in which changes happened.
 
-A store keeps the table and its history, and says in which order changes happened. It knows nothing of leases. Every
-method but `aclose` and `now` raises `StoreError` when the storage cannot be used, and may be called again later: a
-store recovers by itself once its storage does.
+A store knows nothing of leases. Every method but `aclose` and `now` raises `StoreError` when the storage cannot be
+used, and may be called again later: a store recovers by itself once its storage does.
 """
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from discovery.registry.history import HistoryEntry
 from discovery.registry.leases import Record
@@ -23,7 +22,7 @@ class StoreError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything a store holds, the revision of its latest change, and which table that counts: its lineage.
+    """Everything a store holds, the revision of its latest change, and the lineage of its table.
 
     The lineage is drawn when a table is created. Two tables of one lineage have the same history.
     """
@@ -33,9 +32,8 @@ class Snapshot:
     lineage: str
 
 
-@dataclass(frozen=True, slots=True)
-class Sighting:
-    """A heartbeat that is not written down yet: not a change of its own."""
+class LastSeen(NamedTuple):
+    """The time of an instance's latest heartbeat. Not a change: it has no revision."""
 
     name: str
     instance_id: str
@@ -44,44 +42,29 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of an export: a change as the history keeps it, with the name it was about."""
+    """One line of an export: an entry of the history, with the name of the agent."""
 
     name: str
     entry: HistoryEntry
 
 
-class Writing(Protocol):
-    """A transaction that nobody else can write beside. Leaving its block without an exception makes it durable."""
+class Transaction(Protocol):
+    """An exclusive write transaction. Leaving its block without an exception makes it durable."""
 
-    @property
-    def revision(self) -> int:
-        """The revision that the storage is at."""
-        ...
-
-    @property
-    def lineage(self) -> str:
-        """Which table the storage holds."""
-        ...
+    revision: int  # of the storage when the transaction began
+    lineage: str
 
     async def since(self, revision: int) -> Sequence[Change]:
         """As `Store.since`."""
         ...
 
     async def append(self, changes: Sequence[Change]) -> None:
-        """Write changes whose revisions follow on the storage's; the last one is its revision then."""
+        """Write changes whose revisions follow the storage's; the last one becomes its revision."""
         ...
 
     async def refill(self, records: Iterable[Record], revision: int, lineage: str) -> None:
-        """Make the storage hold exactly these records. The history that it has stays."""
+        """Replace all records by these. The history is kept."""
         ...
-
-
-async def added(store: "Store", changes: Sequence[Change], lineage: str) -> bool:
-    """`Store.add` for a store that needs nothing but its `writing` for it."""
-    async with store.writing() as writing:
-        if follows := (writing.lineage, writing.revision) == (lineage, changes[0].revision - 1):
-            await writing.append(changes)
-    return follows
 
 
 class Store(Protocol):
@@ -90,46 +73,39 @@ class Store(Protocol):
     shared: bool  # whether other registries may write to it, too
 
     def now(self) -> datetime:
-        """The clock that leases go by: the storage's own where several registries share it."""
+        """The clock for leases: the storage's own where several registries share it."""
         ...
 
     async def load(self) -> Snapshot:
         """Read everything."""
         ...
 
-    async def add(self, changes: Sequence[Change], lineage: str) -> bool:
-        """Write changes in one go where they follow on what the storage holds, a table of this lineage.
-
-        False where they do not: nothing was written, and `writing` shows what is there.
-        """
-        ...
-
-    def writing(self) -> AbstractAsyncContextManager[Writing]:
-        """Begin a transaction; waits, within bounds, for whoever writes."""
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """Begin to write; waits, within bounds, for other writers."""
         ...
 
     async def since(self, revision: int) -> Sequence[Change]:
-        """The changes after a revision, in order. Their records are as they stand now: the newest for each key."""
+        """The changes after a revision, in order, each with the newest record of its key."""
         ...
 
-    async def note(self, sightings: Iterable[Sighting]) -> None:
-        """Write a batch of sightings; those of unknown records are ignored, and none goes back in time."""
+    async def save_last_seen(self, heartbeats: Iterable[LastSeen]) -> None:
+        """Write a batch of heartbeats; unknown instances are ignored, and no time moves back."""
         ...
 
-    async def sightings(self, after: datetime) -> Sequence[Sighting]:
-        """Whom this or another registry heard after a moment."""
+    async def seen_after(self, moment: datetime) -> Sequence[LastSeen]:
+        """The instances with a heartbeat after a moment, at any registry on this storage."""
         ...
 
     async def history(self, name: str, *, limit: int, before: int | None = None) -> Sequence[HistoryEntry]:
         """Changes of a name, the newest first; `before` is a revision to go on from."""
         ...
 
-    async def forget(self, before: datetime) -> None:
-        """Drop the history from before a moment."""
+    async def prune_history(self, before: datetime) -> None:
+        """Delete the history before a moment."""
         ...
 
     async def search(self, words: Sequence[str], *, every: bool, limit: int) -> Sequence[Found]:
-        """Names where words, or words that begin like them, stand; with `every`, all of them. The best first."""
+        """Names with words that begin like these; with `every`, with all of them. The best match first."""
         ...
 
     async def export(self) -> Sequence[Line]:
@@ -140,8 +116,8 @@ class Store(Protocol):
         """Fill an empty store. StoreError where it is not empty: nothing is overwritten."""
         ...
 
-    async def woken(self) -> None:
-        """Return when another registry may have written; never, where there can be none."""
+    async def wait_for_changes(self) -> None:
+        """Return when another registry may have written; never, if the storage is not shared."""
         ...
 
     async def check(self) -> None:
@@ -149,5 +125,5 @@ class Store(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Let go of the storage; never fails."""
+        """Release the storage; never fails."""
         ...

@@ -1,4 +1,4 @@
-"""The table in memory, the changes it is made of, and a draft of the next ones. Nothing here waits or stores."""
+"""The table in memory, its changes, and a draft of the next ones. Pure: no waiting, no storage."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -6,22 +6,22 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from discovery.registry.history import ContractDiff, GuardState, Kind
-from discovery.registry.leases import FLAPPING_TURNS, FLAPPING_WINDOW, LIVE, Record, Turn, due_at
+from discovery.registry.leases import FLAPPING_TRANSITIONS, FLAPPING_WINDOW, LIVE, Record, Transition, due_at
 
 Key = tuple[str, str]
 GUARD: Key = ("", "")  # a change of no record
-AT_ONCE, NEVER = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+NOW, NEVER = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 class Change(NamedTuple):
-    """One step of the table, from the revision before to this one."""
+    """One change of the table, from the revision before to this one."""
 
     revision: int
     at: datetime
     kind: Kind
     key: Key
-    record: Record | None  # as it stands afterwards; None where it is gone
-    before: Record | None = None  # only where the change is new: what is kept of it is in the fields below
+    record: Record | None  # afterwards; None where it was removed
+    before: Record | None = None  # known for new changes only, not for those read from a store
     fields: tuple[str, ...] = ()
     tools: ContractDiff | None = None
     reason: str = ""
@@ -37,7 +37,7 @@ class Table:
         self.guard: GuardState | None = None
         self._names: dict[str, dict[str, Record]] = {}
         self._size = 0
-        self._quiet_until = AT_ONCE
+        self._next_due = NOW  # no sweep has anything to do before
         for record in records:
             self.put(record)
 
@@ -66,79 +66,58 @@ class Table:
         """Add or replace one instance."""
         name, instance_id = record.key
         instances = self._names.setdefault(name, {})
-        known = instances.get(instance_id)
-        self._size += known is None
+        self._size += instance_id not in instances
         instances[instance_id] = record
-        if known is None or not _only_later(record, known):
-            self._quiet_until = min(self._quiet_until, _due(record, known))
+        self._next_due = min(self._next_due, due_at(record) or NEVER)
 
-    def hear(self, key: Key, last_seen: datetime) -> bool:
-        """Note when one was heard elsewhere; False where that is no news."""
+    def heartbeat(self, key: Key, last_seen: datetime) -> bool:
+        """Move the times of one instance forward; False where that changes nothing."""
         known = self.get(key)
         if known is None or last_seen <= known.last_seen:
             return False
         self.put(known._replace(last_seen=last_seen, believed_from=max(known.believed_from, last_seen)))
         return True
 
-    def is_quiet(self, now: datetime) -> bool:
-        """Whether nobody's time can have come: what a look at all of them would find."""
-        return self.guard is None and now < self._quiet_until
+    def is_due(self, now: datetime) -> bool:
+        """Whether a sweep may have something to do."""
+        return self.guard is not None or now >= self._next_due
 
-    def rest(self) -> None:
-        """Nothing is due now: find out when it may be. Heartbeats only move that later."""
-        self._quiet_until = min((due_at(record) or NEVER for record in self), default=NEVER)
+    def schedule(self) -> None:
+        """Compute when a sweep may next have something to do; called when none had."""
+        self._next_due = min((due_at(record) or NEVER for record in self), default=NEVER)
 
-    def excuse(self, silence: timedelta, now: datetime) -> None:
-        """Count silence from later for everybody: this much of it was not theirs."""
+    def extend_leases(self, silence: timedelta, now: datetime) -> None:
+        """Move the start of every lease by a silence that was not the agents'."""
         for record in list(self):
             believed_from = max(record.believed_from, min(record.believed_from + silence, now))
             self.put(record._replace(believed_from=believed_from))
 
     def apply(self, change: Change) -> bool:
-        """Take one step; False where it was taken before."""
+        """Apply the next change; False where it was applied before."""
         if change.revision <= self.revision:
             return False
         self.revision = change.revision
         if change.kind == "guard":
             self.guard = change.guard
         elif change.record is None:
-            self._take_out(change.key)
+            self._remove(change.key)
         else:
             known = self.get(change.key)
-            self.put(_heard_last(change.record, known) if known else change.record)
+            self.put(_with_latest_times(change.record, known) if known else change.record)
+        if change.record is None or change.record.status not in LIVE or "ttl_seconds" in change.fields:
+            self._next_due = NOW  # the share of silent agents may have grown
         return True
 
-    def _take_out(self, key: Key) -> None:
+    def _remove(self, key: Key) -> None:
         instances = self._names.get(key[0], {})
         if instances.pop(key[1], None) is not None:
             self._size -= 1
-            self._quiet_until = AT_ONCE  # of fewer agents the silent ones are a larger share
         if not instances:
             self._names.pop(key[0], None)
 
 
-def _only_later(record: Record, known: Record) -> bool:
-    """Whether nothing can come due earlier by this record than by the one that it replaces: a live one was heard."""
-    return (
-        record.status in LIVE
-        and record.status == known.status
-        and record.believed_from >= known.believed_from
-        and record.registration.ttl_seconds == known.registration.ttl_seconds
-        and record.conflict is known.conflict
-    )
-
-
-def _due(record: Record, known: Record | None) -> datetime:
-    """When to look at a record that was put; at once where more than its own time depends on it."""
-    if record.lease is None:
-        return NEVER if known is None or known.lease is None else AT_ONCE
-    return (due_at(record) or NEVER) if record.status in LIVE else AT_ONCE
-
-
-def _heard_last(record: Record, known: Record) -> Record:
-    """A heartbeat may have come while the change was written: what is newer stays."""
-    if known.last_seen <= record.last_seen and known.believed_from <= record.believed_from:
-        return record
+def _with_latest_times(record: Record, known: Record) -> Record:
+    """A heartbeat may have arrived while the change was written: the later times are kept."""
     return record._replace(
         last_seen=max(record.last_seen, known.last_seen),
         believed_from=max(record.believed_from, known.believed_from),
@@ -147,7 +126,7 @@ def _heard_last(record: Record, known: Record) -> Record:
 
 @dataclass(slots=True)
 class Draft:
-    """Changes that are being decided: reads see them over the table, which itself does not change."""
+    """The changes of a transaction so far. Reads see them on top of the table, which stays as it is."""
 
     table: Table
     now: datetime
@@ -160,11 +139,11 @@ class Draft:
         self.next = self.table.revision + 1
 
     def get(self, key: Key) -> Record | None:
-        """One instance as it will be."""
+        """One instance after the changes."""
         return self._records[key] if key in self._records else self.table.get(key)
 
     def records(self) -> list[Record]:
-        """All of them as they will be."""
+        """All instances after the changes."""
         if not self._records:
             return list(self.table)
         rest = [record for record in self.table if record.key not in self._records]
@@ -172,13 +151,13 @@ class Draft:
 
     @property
     def guard(self) -> GuardState | None:
-        """Mass silence, as it will be known."""
+        """Mass silence after the changes."""
         return self._guard[-1] if self._guard else self.table.guard
 
     def keys_of(self, name: str) -> list[Key]:
-        """The instances of a name as they will be."""
-        there = {record.key for record in self.table.instances(name)} | {key for key in self._records if key[0] == name}
-        return sorted(key for key in there if self.get(key) is not None)
+        """The instances of a name after the changes."""
+        keys = {record.key for record in self.table.instances(name)} | {key for key in self._records if key[0] == name}
+        return sorted(key for key in keys if self.get(key) is not None)
 
     def put(
         self,
@@ -189,26 +168,26 @@ class Draft:
         tools: ContractDiff | None = None,
         reason: str | None = None,
     ) -> Record:
-        """Add or replace a record; answers it with its revision. The reason is the record's own, if none is given."""
+        """Add or replace a record and return it with its revision. The default reason is the record's own."""
         stored = record if record.revision == self.next else record._replace(revision=self.next)
-        self._step(kind, record.key, stored, record.reason if reason is None else reason, fields, tools)
+        self._add(kind, record.key, stored, record.reason if reason is None else reason, fields, tools)
         return stored
 
-    def turn(self, record: Record, step: Turn) -> Record:
+    def move(self, record: Record, transition: Transition) -> Record:
         """Move a record to another status."""
-        return self.put("status", turned(record, step, self.now))
+        return self.put("status", moved(record, transition, self.now))
 
     def remove(self, key: Key, reason: str) -> None:
-        """Take a record out."""
-        self._step("removed", key, None, reason)
+        """Remove a record."""
+        self._add("removed", key, None, reason)
 
     def set_guard(self, guard: GuardState | None) -> None:
-        """Say that mass silence began, grew or ended."""
+        """Record that mass silence began, grew or ended."""
         reason = f"{len(guard.silent)} fell silent within a minute" if guard else "it is over"
-        self._step("guard", GUARD, None, reason, guard=guard)
+        self._add("guard", GUARD, None, reason, guard=guard)
         self._guard.append(guard)
 
-    def _step(
+    def _add(
         self,
         kind: Kind,
         key: Key,
@@ -225,8 +204,12 @@ class Draft:
             self._records[key] = record
 
 
-def turned(record: Record, step: Turn, now: datetime) -> Record:
-    """A record in another status; one that turns again and again says so."""
+def moved(record: Record, transition: Transition, now: datetime) -> Record:
+    """A record in another status; the reason reports frequent changes."""
     turns = (*(at for at in record.turns if now - at < FLAPPING_WINDOW), now)[-32:]
-    flapping = f"; its status changed {len(turns)} times within 10 minutes" if len(turns) >= FLAPPING_TURNS else ""
-    return record._replace(status=step.status, reason=step.reason + flapping, since=step.since, turns=turns)
+    flapping = (
+        f"; its status changed {len(turns)} times within 10 minutes" if len(turns) >= FLAPPING_TRANSITIONS else ""
+    )
+    return record._replace(
+        status=transition.status, reason=transition.reason + flapping, since=transition.since, turns=turns
+    )

@@ -1,6 +1,6 @@
-"""Who follows the table: one ring of the latest events, and each reader's place in it.
+"""The readers of the table's events: one ring buffer of the latest events, and each reader's position in it.
 
-A reader costs a place, not a queue: one that is too slow finds its place gone and is let go.
+A reader costs a position, not a queue: one that is too slow finds its position overwritten and is disconnected.
 """
 
 import asyncio
@@ -14,9 +14,9 @@ from discovery.registry.leases import Record
 from discovery.registry.listing import merged
 from discovery.registry.table import Change
 
-RING = 2048
-PULSE_SECONDS = 10.0
-PULSE = b": still here\n\n"
+RING_EVENTS = 2048
+KEEP_ALIVE_SECONDS = 10.0
+KEEP_ALIVE = b": still here\n\n"
 
 
 @dataclass(slots=True)
@@ -24,13 +24,13 @@ class _Event:
     change: Change
     instances: tuple[Record, ...]
     guarded_until: datetime | None
-    _sent: bytes = field(default=b"")
+    _encoded: bytes = field(default=b"")
 
-    def as_sent(self, lineage: str) -> bytes:
-        """Encoded when the first reader wants it, once for all."""
-        if not self._sent:
-            self._sent = _frame(lineage, self.change.revision, self.change.kind, self._data().model_dump_json())
-        return self._sent
+    def encoded(self, lineage: str) -> bytes:
+        """The event as sent, encoded once for all readers when the first one needs it."""
+        if not self._encoded:
+            self._encoded = _frame(lineage, self.change.revision, self.change.kind, self._data().model_dump_json())
+        return self._encoded
 
     def _data(self) -> AgentEvent | GuardEvent:
         change = self.change
@@ -55,78 +55,78 @@ class Watch:
 
     def __init__(self) -> None:
         self.readers = 0
-        self.dropped = 0  # readers that were too slow
+        self.dropped = 0  # readers disconnected as too slow
         self._lineage = ""
         self._revision = 0
-        self._ring: deque[_Event] = deque(maxlen=RING)
+        self._ring: deque[_Event] = deque(maxlen=RING_EVENTS)
         self._closed = False
-        self._news = asyncio.Event()
+        self._published = asyncio.Event()
 
     def begin(self, lineage: str, revision: int) -> None:
-        """From here on events follow each other; readers of another lineage are told to read the list again."""
+        """Start at a revision of a table; readers of another lineage get a reset."""
         self._lineage, self._revision = lineage, revision
         self._ring.clear()
-        self._wake()
+        self._notify()
 
     def publish(self, change: Change, instances: tuple[Record, ...], guarded_until: datetime | None) -> None:
-        """Tell the readers of a change; `instances` are all of its name as they stand after it."""
+        """Publish a change; `instances` are all of its name after it."""
         self._revision = change.revision
         self._ring.append(_Event(change, instances, guarded_until))
         if self.readers:
-            self._wake()
+            self._notify()
 
     def close(self) -> None:
-        """Let all readers go: the process ends."""
+        """Disconnect all readers: the process ends."""
         self._closed = True
-        self._wake()
+        self._notify()
 
     async def follow(self, last_event_id: str | None, now: datetime) -> AsyncGenerator[bytes]:
-        """Server-sent events after an id, for as long as the reader keeps up. Several events may come in one piece."""
+        """Server-sent events after an id, as long as the reader keeps up. A chunk may hold several events."""
         self.readers += 1
         try:
-            lineage, place = self._lineage, self._place(last_event_id)
-            if place is None:
-                place = self._revision
-                reason = "this stream begins here" if last_event_id is None else "what came before is not kept"
-                reset = ResetEvent(revision=place, at=now, reason=reason)
-                yield _frame(lineage, place, "reset", reset.model_dump_json())
+            lineage, position = self._lineage, self._position(last_event_id)
+            if position is None:
+                position = self._revision
+                reason = "this stream begins here" if last_event_id is None else "earlier events are not kept any more"
+                reset = ResetEvent(revision=position, at=now, reason=reason)
+                yield _frame(lineage, position, "reset", reset.model_dump_json())
             while not self._closed and lineage == self._lineage:
-                if self._revision == place:
-                    if await self._is_quiet():
-                        yield PULSE
+                if self._revision == position:
+                    if await self._idle():
+                        yield KEEP_ALIVE
                     continue
-                if self._ring[0].change.revision > place + 1:
+                if self._ring[0].change.revision > position + 1:
                     self.dropped += 1
                     return
-                # The ring holds every revision from its first on: a place in it is a difference.
-                behind = self._revision - place
+                # The ring holds consecutive revisions: an index in it is a difference of two.
+                behind = self._revision - position
                 fresh = [self._ring[index] for index in range(-behind, 0)]
-                place = self._revision
-                yield b"".join(event.as_sent(lineage) for event in fresh)
+                position = self._revision
+                yield b"".join(event.encoded(lineage) for event in fresh)
         finally:
             self.readers -= 1
 
-    def _place(self, last_event_id: str | None) -> int | None:
-        """The revision that a reader has, or None where it cannot go on from there."""
+    def _position(self, last_event_id: str | None) -> int | None:
+        """The revision in an event id, or None where the stream cannot go on from it."""
         lineage, _, revision = (last_event_id or "").rpartition("-")
         if lineage != self._lineage[:8] or not (revision.isascii() and revision.isdigit()):
             return None
-        place = int(revision[:18])
+        position = int(revision[:18])
         first = self._ring[0].change.revision if self._ring else self._revision + 1
-        return place if first - 1 <= place <= self._revision else None
+        return position if first - 1 <= position <= self._revision else None
 
-    async def _is_quiet(self) -> bool:
-        """Wait for news; True when there were none for a while."""
+    async def _idle(self) -> bool:
+        """Wait for an event; True if there was none for a while."""
         try:
-            async with asyncio.timeout(PULSE_SECONDS):
-                await self._news.wait()
+            async with asyncio.timeout(KEEP_ALIVE_SECONDS):
+                await self._published.wait()
         except TimeoutError:
             return True
         return False
 
-    def _wake(self) -> None:
-        self._news.set()
-        self._news.clear()  # who waits now goes on; who comes later waits for what is next
+    def _notify(self) -> None:
+        self._published.set()
+        self._published.clear()  # wakes the readers that wait now; later ones wait for the next event
 
 
 def _frame(lineage: str, revision: int, kind: str, data: str) -> bytes:

@@ -1,8 +1,10 @@
-"""Where the table is kept. This door picks a store by the scheme of its URL and imports only what was picked."""
+"""Where the table is kept. The scheme of a URL picks the store, and only that store is imported."""
 
 from urllib.parse import unquote
 
 from discovery.registry.store import Store
+
+__all__ = ["open_store", "sqlite_path"]
 
 MEMORY_URL = "memory://"
 SQLITE_PREFIX = "sqlite:///"
@@ -15,7 +17,7 @@ def open_store(url: str) -> Store:
     Nothing is opened yet.
 
     Raises:
-        ValueError: No store has such a URL; the message is for whoever wrote it.
+        ValueError: No store has such a URL; the message says which there are.
     """
     if url == MEMORY_URL:
         from discovery.stores.memory import MemoryStore
@@ -41,6 +43,6 @@ def open_store(url: str) -> Store:
 
 
 def sqlite_path(url: str) -> str | None:
-    """The file that a `sqlite:///` URL names, or None where it is no such URL."""
+    """The file that a `sqlite:///` URL names; None for any other URL."""
     path = unquote(url.removeprefix(SQLITE_PREFIX))
     return path if url.startswith(SQLITE_PREFIX) and path and "?" not in path else None

@@ -1,4 +1,4 @@
-"""A store that forgets when the process ends: for tests, and for a registry whose agents all send heartbeats."""
+"""A store that keeps nothing on disk: for tests, and for a registry whose agents all send heartbeats."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
@@ -10,7 +10,7 @@ from discovery.contract import utc_now
 from discovery.registry.history import HistoryEntry
 from discovery.registry.leases import Record
 from discovery.registry.search import Found, ranked
-from discovery.registry.store import Line, Sighting, Snapshot, StoreError, added
+from discovery.registry.store import LastSeen, Line, Snapshot, StoreError
 from discovery.registry.table import GUARD, Change, Key
 from discovery.stores.rows import history_entry
 
@@ -36,18 +36,14 @@ class MemoryStore:
         """See `Store`."""
         return Snapshot(list(self._records.values()), self.revision, self.lineage)
 
-    async def add(self, changes: Sequence[Change], lineage: str) -> bool:
-        """See `Store`."""
-        return await added(self, changes, lineage)
-
     @asynccontextmanager
-    async def writing(self) -> AsyncGenerator["MemoryStore"]:
+    async def transaction(self) -> AsyncGenerator["MemoryStore"]:
         """See `Store`."""
         async with self._lock:
             yield self
 
     async def append(self, changes: Sequence[Change]) -> None:
-        """See `Writing`."""
+        """See `Transaction`."""
         for change in changes:
             self.revision = change.revision
             self._changes.append(change._replace(before=None))
@@ -60,7 +56,7 @@ class MemoryStore:
                 self._records.pop(change.key, None)
 
     async def refill(self, records: Iterable[Record], revision: int, lineage: str) -> None:
-        """See `Writing`."""
+        """See `Transaction`."""
         self._records = {record.key: record for record in records}
         self.revision, self.lineage = revision, lineage
 
@@ -72,17 +68,16 @@ class MemoryStore:
             if change.revision > revision
         ]
 
-    async def note(self, sightings: Iterable[Sighting]) -> None:
+    async def save_last_seen(self, heartbeats: Iterable[LastSeen]) -> None:
         """See `Store`."""
-        for seen in sightings:
-            record = self._records.get((seen.name, seen.instance_id))
-            if record is not None and record.last_seen < seen.last_seen:
-                heard = record._replace(last_seen=seen.last_seen, believed_from=seen.last_seen)
-                self._records[record.key] = heard
+        for name, instance_id, last_seen in heartbeats:
+            record = self._records.get((name, instance_id))
+            if record is not None and record.last_seen < last_seen:
+                self._records[record.key] = record._replace(last_seen=last_seen, believed_from=last_seen)
 
-    async def sightings(self, after: datetime) -> Sequence[Sighting]:
+    async def seen_after(self, moment: datetime) -> Sequence[LastSeen]:
         """See `Store`."""
-        return [Sighting(*one.key, one.last_seen) for one in self._records.values() if one.last_seen > after]
+        return [LastSeen(*one.key, one.last_seen) for one in self._records.values() if one.last_seen > moment]
 
     async def history(self, name: str, *, limit: int, before: int | None = None) -> Sequence[HistoryEntry]:
         """See `Store`."""
@@ -91,15 +86,15 @@ class MemoryStore:
         ]
         return found[::-1][:limit]
 
-    async def forget(self, before: datetime) -> None:
+    async def prune_history(self, before: datetime) -> None:
         """See `Store`."""
         self._lines = [line for line in self._lines if line.entry.at >= before]
         self._changes = [change for change in self._changes if change.at >= before]
 
     async def search(self, words: Sequence[str], *, every: bool, limit: int) -> Sequence[Found]:
         """See `Store`."""
-        registered = (record.registration for record in self._records.values())
-        return ranked(registered, words, every=every, limit=limit)
+        registrations = (record.registration for record in self._records.values())
+        return ranked(registrations, words, every=every, limit=limit)
 
     async def export(self) -> Sequence[Line]:
         """See `Store`."""
@@ -112,7 +107,7 @@ class MemoryStore:
         await self.refill(snapshot.records, snapshot.revision, snapshot.lineage)
         self._lines = list(history)
 
-    async def woken(self) -> None:
+    async def wait_for_changes(self) -> None:
         """See `Store`."""
         await asyncio.get_running_loop().create_future()
 

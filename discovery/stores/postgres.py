@@ -14,11 +14,11 @@ from discovery.contract import utc_now
 from discovery.registry.history import HistoryEntry
 from discovery.registry.leases import Record
 from discovery.registry.search import Found
-from discovery.registry.store import Line, Sighting, Snapshot, StoreError, added
+from discovery.registry.store import LastSeen, Line, Snapshot, StoreError
 from discovery.registry.table import Change
-from discovery.stores.rows import entry_of, history_values, line_values, record_of, work_of
+from discovery.stores.rows import entry_of, history_values, latest_records, line_values, record_of
 
-LONGEST_CALL_SECONDS = 3.0  # waiting for a connection and for other writers included: a client gives up after five
+MAX_CALL_SECONDS = 3.0  # waiting for a connection and for other writers included: a client gives up after five
 CONNECTIONS = 4
 
 FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
@@ -32,13 +32,13 @@ class PostgresStore:
     def __init__(self, url: str) -> None:
         self._url = url
         parts = urlsplit(url)
-        # For people, and without what may be secret in it.
+        # For messages, without what may be secret in it.
         self._where = f"Postgres at {parts.hostname or 'the local socket'}{parts.path}"
         self._pool: Any = None
         self._opening = asyncio.Lock()
         self._offset = timedelta(0)  # of the server's clock to ours
         self._listener: Any = None
-        self._news = asyncio.Event()
+        self._notification = asyncio.Event()
 
     def now(self) -> datetime:
         """The server's clock, as far as it was last seen from ours."""
@@ -51,32 +51,27 @@ class PostgresStore:
             found = await connection.fetch("SELECT * FROM discovery.agents")
         return Snapshot([record for row in found if (record := record_of(row))], revision, lineage)
 
-    async def add(self, changes: Sequence[Change], lineage: str) -> bool:
-        """See `Store`."""
-        return await added(self, changes, lineage)
-
     @asynccontextmanager
-    async def writing(self) -> AsyncGenerator["PostgresWriting"]:
+    async def transaction(self) -> AsyncGenerator["PostgresTransaction"]:
         """See `Store`. The row with the revision is locked: revisions are made durable in their order."""
         async with self._connected() as connection, connection.transaction():
-            yield PostgresWriting(connection, *await self._state(connection, rows.STATE + " FOR UPDATE"))
+            yield PostgresTransaction(connection, *await self._state(connection, rows.STATE + " FOR UPDATE"))
 
     async def since(self, revision: int) -> Sequence[Change]:
         """See `Store`."""
         async with self._snapshot() as connection:
             return await rows.changes(connection, revision)
 
-    async def note(self, sightings: Iterable[Sighting]) -> None:
+    async def save_last_seen(self, heartbeats: Iterable[LastSeen]) -> None:
         """See `Store`."""
-        seen = sorted((one.name, one.instance_id, one.last_seen) for one in sightings)
         async with self._connected() as connection:
-            await connection.executemany(rows.NOTE, seen)
+            await connection.executemany(rows.SAVE_LAST_SEEN, sorted(heartbeats))
 
-    async def sightings(self, after: datetime) -> Sequence[Sighting]:
+    async def seen_after(self, moment: datetime) -> Sequence[LastSeen]:
         """See `Store`."""
         query = "SELECT name, instance_id, last_seen FROM discovery.agents WHERE last_seen > $1"
         async with self._connected() as connection:
-            return [Sighting(*row) for row in await connection.fetch(query, after)]
+            return [LastSeen(*row) for row in await connection.fetch(query, moment)]
 
     async def history(self, name: str, *, limit: int, before: int | None = None) -> Sequence[HistoryEntry]:
         """See `Store`."""
@@ -87,7 +82,7 @@ class PostgresStore:
         async with self._connected() as connection:
             return [entry_of(row) for row in await connection.fetch(query, name, before, limit)]
 
-    async def forget(self, before: datetime) -> None:
+    async def prune_history(self, before: datetime) -> None:
         """See `Store`."""
         async with self._connected() as connection:
             await connection.execute("DELETE FROM discovery.history WHERE at < $1", before)
@@ -107,31 +102,31 @@ class PostgresStore:
 
     async def fill(self, snapshot: Snapshot, history: Sequence[Line]) -> None:
         """See `Store`."""
-        async with self.writing() as writing:
-            if writing.revision:
-                raise StoreError(f"the {self._where} is not empty: it is at revision {writing.revision}")
-            await writing.refill(snapshot.records, snapshot.revision, snapshot.lineage)
-            await writing.log([line_values(line) for line in history])
+        async with self.transaction() as transaction:
+            if transaction.revision:
+                raise StoreError(f"the {self._where} is not empty: it is at revision {transaction.revision}")
+            await transaction.refill(snapshot.records, snapshot.revision, snapshot.lineage)
+            await transaction.add_history([line_values(line) for line in history])
 
-    async def woken(self) -> None:
-        """See `Store`. Without a connection that listens it raises, and the caller has to look by itself."""
+    async def wait_for_changes(self) -> None:
+        """See `Store`. Raises while it cannot listen: the caller has to look by itself."""
         if self._listener is None or self._listener.is_closed():
             await self._listen()
-            return  # what was said before we listened was missed
-        await self._news.wait()
-        self._news.clear()
+            return  # notifications before this were missed
+        await self._notification.wait()
+        self._notification.clear()
 
     async def check(self) -> None:
         """See `Store`."""
-        async with self.writing():
-            pass  # the lock that every writer needs
+        async with self.transaction():
+            pass  # takes the lock that every writer needs
 
     async def aclose(self) -> None:
         """See `Store`."""
         pool, self._pool = self._pool, None
         listener, self._listener = self._listener, None
         with suppress(*FAILURES, TimeoutError):
-            async with asyncio.timeout(LONGEST_CALL_SECONDS):
+            async with asyncio.timeout(MAX_CALL_SECONDS):
                 if listener is not None:
                     await listener.close()
                 if pool is not None:
@@ -142,16 +137,16 @@ class PostgresStore:
 
     async def _listen(self) -> None:
         try:
-            async with asyncio.timeout(LONGEST_CALL_SECONDS):
+            async with asyncio.timeout(MAX_CALL_SECONDS):
                 connection: Any = await _connect(self._url)
-                await connection.add_listener(rows.CHANNEL, self._hear)
-                connection.add_termination_listener(self._hear)
+                await connection.add_listener(rows.CHANNEL, self._notified)
+                connection.add_termination_listener(self._notified)
         except (*FAILURES, TimeoutError, ValueError) as error:
             raise StoreError(f"the {self._where} cannot be listened to: {_reason(error)}") from error
         self._listener = connection
 
-    def _hear(self, *_: object) -> None:
-        self._news.set()
+    def _notified(self, *_: object) -> None:
+        self._notification.set()
 
     async def _state(self, connection: Any, query: str) -> tuple[int, str]:
         revision, lineage, now = await connection.fetchrow(query)
@@ -169,12 +164,12 @@ class PostgresStore:
     @asynccontextmanager
     async def _connected(self) -> AsyncGenerator[Any]:
         try:
-            async with asyncio.timeout(LONGEST_CALL_SECONDS):
+            async with asyncio.timeout(MAX_CALL_SECONDS):
                 pool = await self._open()
                 async with pool.acquire() as connection:
                     yield connection
         except TimeoutError as error:
-            raise StoreError(f"the {self._where} gives no answer within {LONGEST_CALL_SECONDS:g} s") from error
+            raise StoreError(f"the {self._where} does not answer within {MAX_CALL_SECONDS:g} s") from error
         except (*FAILURES, ValueError) as error:
             raise StoreError(f"the {self._where} cannot be used: {_reason(error)}") from error
 
@@ -197,8 +192,8 @@ async def _connect(url: str) -> Any:
     return await asyncpg.connect(url)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
-class PostgresWriting:
-    """See `Writing`."""
+class PostgresTransaction:
+    """See `Transaction`."""
 
     def __init__(self, connection: Any, revision: int, lineage: str) -> None:
         self._connection = connection
@@ -206,25 +201,25 @@ class PostgresWriting:
         self.lineage = lineage
 
     async def since(self, revision: int) -> Sequence[Change]:
-        """See `Writing`."""
+        """See `Transaction`."""
         return await rows.changes(self._connection, revision)
 
     async def append(self, changes: Sequence[Change]) -> None:
-        """See `Writing`."""
-        work = work_of(changes)
-        await self.log([history_values(change) for change in changes])
-        await self._connection.executemany(rows.DROP, work.gone)
-        await self._connection.executemany(rows.PUT, [rows.values(record) for record in work.there.values()])
+        """See `Transaction`."""
+        latest = latest_records(changes)
+        await self.add_history([history_values(change) for change in changes])
+        await self._connection.executemany(rows.DROP, [key for key, record in latest.items() if record is None])
+        await self._connection.executemany(rows.PUT, [rows.values(record) for record in latest.values() if record])
         await self._advance(changes[-1].revision, self.lineage)
 
     async def refill(self, records: Iterable[Record], revision: int, lineage: str) -> None:
-        """See `Writing`."""
+        """See `Transaction`."""
         await self._connection.execute("DELETE FROM discovery.agents")
         await self._connection.executemany(rows.PUT, [rows.values(record) for record in records])
         await self._advance(revision, lineage)
 
-    async def log(self, history: Sequence[Sequence[Any]]) -> None:
-        """Add lines to the history."""
+    async def add_history(self, history: Sequence[Sequence[Any]]) -> None:
+        """Add rows to the history."""
         await self._connection.executemany(rows.LOG, history)
 
     async def _advance(self, revision: int, lineage: str) -> None:
@@ -233,5 +228,5 @@ class PostgresWriting:
 
 
 def _reason(error: Exception) -> str:
-    """What the driver says, on one line; it never repeats a password."""
+    """The driver's message on one line; it never repeats a password."""
     return " ".join(str(error).split())[:300] or type(error).__name__

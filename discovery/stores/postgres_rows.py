@@ -74,7 +74,7 @@ CREATE TABLE discovery.state (
 """
 
 STATE = "SELECT revision, lineage, clock_timestamp() FROM discovery.state"
-NOTE = "UPDATE discovery.agents SET last_seen = $3 WHERE name = $1 AND instance_id = $2 AND last_seen < $3"
+SAVE_LAST_SEEN = "UPDATE discovery.agents SET last_seen = $3 WHERE name = $1 AND instance_id = $2 AND last_seen < $3"
 DROP = "DELETE FROM discovery.agents WHERE name = $1 AND instance_id = $2"
 SEARCH = """
 SELECT name, max(ts_rank(words, query)) AS best FROM discovery.agents, (SELECT $1::tsquery AS query) AS asked
@@ -84,17 +84,17 @@ _COLUMNS = (*AGENT_COLUMNS, "words")
 _PLACES = ", ".join(
     f"${place}" + ("::text::tsvector" if one == "words" else "") for place, one in enumerate(_COLUMNS, 1)
 )
-_CHANGING = ", ".join(f"{one} = excluded.{one}" for one in _COLUMNS if one not in {"name", "instance_id"})
+_UPDATES = ", ".join(f"{one} = excluded.{one}" for one in _COLUMNS if one not in {"name", "instance_id"})
 PUT = (
     f"INSERT INTO discovery.agents ({', '.join(_COLUMNS)}) VALUES ({_PLACES}) "
-    f"ON CONFLICT (name, instance_id) DO UPDATE SET {_CHANGING}"
+    f"ON CONFLICT (name, instance_id) DO UPDATE SET {_UPDATES}"
 )
 LOG = (
     f"INSERT INTO discovery.history ({', '.join(HISTORY_COLUMNS)}) "
     f"VALUES ({', '.join(f'${place}' for place, _ in enumerate(HISTORY_COLUMNS, 1))})"
 )
-# Postgres knows four weights, its own from A (best) to D.
-_GRADES = {"name": "A", "tools": "B", "skills": "B", "description": "C", "tags": "D", "owner": "D"}
+# Postgres has four weights, from A (best) to D.
+_WEIGHT_LABELS = {"name": "A", "tools": "B", "skills": "B", "description": "C", "tags": "D", "owner": "D"}
 
 
 async def prepare(connection: Any, where: str) -> None:
@@ -132,9 +132,9 @@ def values(record: Record) -> tuple[Any, ...]:
 
 
 def _vector(record: Record) -> str:
-    """The words as a tsvector in writing: what is found must not depend on how a server is set up to read text."""
+    """The words as tsvector text: results must not depend on how a server is configured to parse text."""
     best: dict[str, str] = {}
     for field, text in indexed(record.registration).items():
         for word in text.split():
-            best[word] = min(best.get(word, "D"), _GRADES[field])
-    return " ".join(f"'{word}':1{grade}" for word, grade in best.items())
+            best[word] = min(best.get(word, "D"), _WEIGHT_LABELS[field])
+    return " ".join(f"'{word}':1{label}" for word, label in best.items())

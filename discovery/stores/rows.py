@@ -2,12 +2,8 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from functools import lru_cache
-from itertools import compress
-from operator import is_not
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -20,13 +16,11 @@ from discovery.registry.search import WEIGHTS
 from discovery.registry.store import Line, StoreError
 from discovery.registry.table import GUARD, Change, Key
 
-# A status is said by the agent, and kept by the registry, which also keeps a reason for its own.
-_COLUMN = {"status": "reported_status"}
-_SAID = tuple(_COLUMN.get(name, name) for name in Registration.model_fields)
+# The agent reports a status and the registry keeps one of its own, so the reported one has a column of another name.
+_REPORTED = tuple("reported_status" if name == "status" else name for name in Registration.model_fields)
 _KEPT = tuple("status_reason" if name == "reason" else name for name in Record._fields[1:])
-_PLACES = range(len(_KEPT))
-_ONLY_IN_MEMORY = "believed_from"
-AGENT_COLUMNS = tuple(column for column in (*_SAID, *_KEPT) if column != _ONLY_IN_MEMORY)
+_IN_MEMORY_ONLY = "believed_from"
+AGENT_COLUMNS = tuple(column for column in (*_REPORTED, *_KEPT) if column != _IN_MEMORY_ONLY)
 JSON_COLUMNS = ("tools", "tags", "checks", "skills", "protocols", "links", "model", "metadata")
 _AS_JSON = {*JSON_COLUMNS, "turns", "earlier", "conflict", "reachability"}
 TIMES = ("last_seen", "since", "registered_at", "at")
@@ -34,49 +28,32 @@ HISTORY_COLUMNS = (
     *("revision", "at", "kind", "name", "instance_id", "status", "reason", "version", "endpoint", "boot_id"),
     *("fields", "tools"),
 )
-AsWritten = Callable[[datetime], Any]
-_INDEXED = frozenset(WEIGHTS)
+FormatTime = Callable[[datetime], Any]
 _CONFLICTS = TypeAdapter(tuple[Conflict, ...])
 
 logger = logging.getLogger(__name__)
 
 
-def agent_values(record: Record, moment: AsWritten = lambda at: at) -> tuple[Any, ...]:
-    """The values of `AGENT_COLUMNS`: times as `moment` writes them, nested values as JSON text."""
-    held = zip((*_SAID, *_KEPT), (*vars(record.registration).values(), *record[1:]), strict=True)
-    return tuple([_value(column, value, moment) for column, value in held if column != _ONLY_IN_MEMORY])
+def agent_values(record: Record, format_time: FormatTime = lambda at: at) -> tuple[Any, ...]:
+    """The values of `AGENT_COLUMNS`: times as `format_time` writes them, nested values as JSON text."""
 
+    def value(column: str, raw: Any) -> Any:
+        if column in _AS_JSON:
+            return _json(raw)
+        return format_time(raw) if column in TIMES else raw
 
-def difference(
-    before: Record, record: Record, fields: Iterable[str], moment: AsWritten = lambda at: at
-) -> dict[str, Any]:
-    """The columns that a record holds otherwise than it did before, with their values as of `agent_values`.
-
-    Of what was registered only these fields are looked at.
-    """
-    said, then, now = vars(record.registration), before[1:], record[1:]
-    columns = {_COLUMN.get(field, field): said[field] for field in fields}
-    for place in compress(_PLACES, map(is_not, then, now)):
-        if then[place] != now[place]:
-            columns[_KEPT[place]] = now[place]
-    columns.pop(_ONLY_IN_MEMORY, None)
-    return {column: _value(column, value, moment) for column, value in columns.items()}
-
-
-def _value(column: str, held: Any, moment: AsWritten) -> Any:
-    if column in _AS_JSON:
-        return _json(held)
-    return moment(held) if column in TIMES else held
+    columns = zip((*_REPORTED, *_KEPT), (*vars(record.registration).values(), *record[1:]), strict=True)
+    return tuple([value(column, raw) for column, raw in columns if column != _IN_MEMORY_ONLY])
 
 
 def record_of(row: Mapping[str, Any]) -> Record | None:
-    """The record in a row whose times are aware datetimes. One that makes no sense is logged and left out."""
+    """The record in a row whose times are aware datetimes. An invalid one is logged and left out."""
     try:
-        said = {field: row[field] for field in Registration.model_fields if field != "status"}
-        said |= {column: json.loads(said[column]) for column in JSON_COLUMNS if said[column] is not None}
+        fields = {field: row[field] for field in Registration.model_fields if field != "status"}
+        fields |= {column: json.loads(fields[column]) for column in JSON_COLUMNS if fields[column] is not None}
         conflict, reachability = row["conflict"], row["reachability"]
         return Record(
-            registration=Registration(**said, status=row["reported_status"]),
+            registration=Registration(**fields, status=row["reported_status"]),
             revision=row["revision"],
             registered_at=row["registered_at"],
             last_seen=row["last_seen"],
@@ -91,38 +68,40 @@ def record_of(row: Mapping[str, Any]) -> Record | None:
             reachability=None if reachability is None else Reachability.model_validate_json(reachability),
         )
     except (ValidationError, ValueError, TypeError) as error:
-        left_out(row, error)
+        log_invalid_row(row, error)
         return None
 
 
-def left_out(row: Mapping[str, Any], error: Exception) -> None:
-    """Tell the operator of a row that makes no sense, as somebody edited it."""
-    logger.error("a row of the registry's table is left out, %s/%s: %s", row["name"], row["instance_id"], error)
+def log_invalid_row(row: Mapping[str, Any], error: Exception) -> None:
+    """Report a row that is left out because it is invalid: somebody edited it."""
+    logger.error(
+        "an invalid row of the registry's table is left out, %s/%s: %s", row["name"], row["instance_id"], error
+    )
 
 
-def history_values(change: Change, moment: AsWritten = lambda at: at) -> tuple[Any, ...]:
-    """The values of `HISTORY_COLUMNS`. Of the guard, `fields` has the names, `reason` begins with the state."""
+def history_values(change: Change, format_time: FormatTime = lambda at: at) -> tuple[Any, ...]:
+    """The values of `HISTORY_COLUMNS`. For the guard, `status` is on or off and `fields` is its state as JSON."""
     record = change.record or change.before
     if record is None:
-        told = "on" if change.guard else "off", change.reason, "", "", None, _json(change.guard) or "[]"
+        rest = "on" if change.guard else "off", change.reason, "", "", None, _json(change.guard) or "[]"
     else:
         status = record.status if change.record else "removed"
-        said = record.registration
-        told = status, change.reason, said.version, said.endpoint, said.boot_id, _names(change.fields)
-    return change.revision, moment(change.at), change.kind, *change.key, *told, _json(change.tools)
+        agent = record.registration
+        rest = status, change.reason, agent.version, agent.endpoint, agent.boot_id, _json(change.fields)
+    return change.revision, format_time(change.at), change.kind, *change.key, *rest, _json(change.tools)
 
 
-def line_values(line: Line, moment: AsWritten = lambda at: at) -> tuple[Any, ...]:
-    """The values of `HISTORY_COLUMNS` for history that was made elsewhere."""
-    kept = {**vars(line.entry), "name": line.name, "at": moment(line.entry.at)}
-    kept |= {"fields": _json(line.entry.fields), "tools": _json(line.entry.tools)}
-    return tuple([kept[column] for column in HISTORY_COLUMNS])
+def line_values(line: Line, format_time: FormatTime = lambda at: at) -> tuple[Any, ...]:
+    """The values of `HISTORY_COLUMNS` for imported history."""
+    values = {**vars(line.entry), "name": line.name, "at": format_time(line.entry.at)}
+    values |= {"fields": _json(line.entry.fields), "tools": _json(line.entry.tools)}
+    return tuple([values[column] for column in HISTORY_COLUMNS])
 
 
 def history_entry(change: Change) -> HistoryEntry | None:
-    """What the history keeps of a change; None for one that is about no agent."""
-    kept: dict[str, Any] = dict(zip(HISTORY_COLUMNS, history_values(change), strict=True))
-    return None if change.kind == "guard" else entry_of(kept)
+    """The history entry of a change; None for one that is about no agent."""
+    row: dict[str, Any] = dict(zip(HISTORY_COLUMNS, history_values(change), strict=True))
+    return None if change.kind == "guard" else entry_of(row)
 
 
 def entry_of(row: Mapping[str, Any]) -> HistoryEntry:
@@ -135,19 +114,11 @@ def entry_of(row: Mapping[str, Any]) -> HistoryEntry:
     )
 
 
-def change_of(row: dict[str, Any], now: Record | None) -> Change:
-    """The change in a row of the history, with the record as it stands now."""
+def change_of(row: Mapping[str, Any], now: Record | None) -> Change:
+    """The change in a row of the history, with the record as it is now."""
     if row["kind"] == "guard":
         guard = GuardState.model_validate_json(row["fields"]) if row["status"] == "on" else None
-        return Change(
-            revision=row["revision"],
-            at=row["at"],
-            kind="guard",
-            key=GUARD,
-            record=None,
-            reason=row["reason"],
-            guard=guard,
-        )
+        return Change(row["revision"], row["at"], "guard", GUARD, None, reason=row["reason"], guard=guard)
     entry = entry_of(row)
     return Change(
         revision=entry.revision,
@@ -161,66 +132,26 @@ def change_of(row: dict[str, Any], now: Record | None) -> Change:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What changes do to the table. Keys are in order, so that two writers never wait for each other."""
-
-    gone: list[Key]
-    there: dict[Key, Record]
-    told: list[Record]  # those of `there` whose words are different
-    moved: dict[
-        Key, tuple[Record, Iterable[str]]
-    ]  # what those of `there` were that the table has, and what they say anew
+def latest_records(changes: Iterable[Change]) -> dict[Key, Record | None]:
+    """The last record of each key, None where it was removed; in order, so that two writers cannot deadlock."""
+    latest = {change.key: change.record for change in changes if change.kind != "guard"}
+    return {key: latest[key] for key in sorted(latest)}
 
 
-def work_of(changes: Sequence[Change]) -> Work:
-    """Sort changes into what has to be written; of several changes of one record the last one counts."""
-    last: dict[Key, Record | None] = {}
-    moved: dict[Key, tuple[Record, Iterable[str]]] = {}
-    spoken: set[Key] = set()
-    for change in changes:
-        key, kind, before = change.key, change.kind, change.before
-        if kind == "guard":
-            continue
-        if kind in {"registered", "updated"} and _says_other(change):
-            spoken.add(key)
-        if before is not None and kind != "registered" and key not in last:
-            moved[key] = before, change.fields
-        elif key in moved and kind != "registered":
-            moved[key] = moved[key][0], {*moved[key][1], *change.fields}
-        else:
-            moved.pop(key, None)  # it is written as a whole
-        last[key] = change.record
-    there = {key: record for key, record in sorted(last.items()) if record is not None}
-    return Work(
-        gone=sorted(key for key, record in last.items() if record is None),
-        there=there,
-        told=[record for key, record in there.items() if key in spoken],
-        moved=moved,
-    )
-
-
-def _says_other(change: Change) -> bool:
-    """Whether the words that are indexed may be different after a change."""
-    before, after = change.before, change.record
-    if change.fields:
-        return not _INDEXED.isdisjoint(change.fields)
-    if before is None or after is None:
-        return True
-    return any(getattr(before.registration, field) != getattr(after.registration, field) for field in WEIGHTS)
-
-
-@lru_cache(maxsize=1024)
-def _names(fields: tuple[str, ...]) -> str | None:
-    return _json(fields)
+def reindexed(changes: Iterable[Change]) -> set[Key]:
+    """The keys whose searchable words may differ after changes."""
+    return {
+        change.key
+        for change in changes
+        if change.kind == "registered"
+        or (change.kind == "updated" and not (change.fields and WEIGHTS.keys().isdisjoint(change.fields)))
+    }
 
 
 def _json(value: Any) -> str | None:
-    if not value:  # as most are
-        return None if value is None else "{}" if isinstance(value, dict) else "[]"
-    return to_json(value).decode()
+    return None if value is None else to_json(value).decode()
 
 
 def too_new(where: str, found: int) -> StoreError:
-    """The refusal of a table that a later version of this program wrote."""
+    """The error for a table that was written by a later version of this program."""
     return StoreError(f"{where} was written by a newer version of discovery (format {found}): upgrade this one")

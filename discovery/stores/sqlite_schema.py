@@ -1,14 +1,21 @@
-"""The tables of the registry's SQLite file, and how a file of an earlier version becomes one of this."""
+"""The tables of the registry's SQLite file, and the upgrade of a file that an earlier version wrote."""
 
+import json
+import sqlite3
+from collections.abc import Iterable
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any
 from uuid import uuid4
 
-from discovery.registry.search import WEIGHTS
-from discovery.stores.rows import too_new
-from discovery.stores.sqlite_file import SqliteFile
-from discovery.stores.sqlite_process import Statement
-from discovery.stores.sqlite_rows import BEGIN, COMMIT, indexing, record
+import aiosqlite
 
-VERSION = 3
+from discovery.registry.leases import Record
+from discovery.registry.search import WEIGHTS, indexed
+from discovery.registry.table import Key
+from discovery.stores.rows import TIMES, log_invalid_row, record_of, too_new
+
+VERSION = 4
 
 AGENTS = """
 CREATE TABLE agents (
@@ -24,7 +31,7 @@ CREATE TABLE agents (
     last_seen TEXT NOT NULL,       -- times are UTC, this one is written every few seconds
     since TEXT NOT NULL,           -- of the status
     registered_at TEXT NOT NULL,
-    reported_status TEXT NOT NULL, -- what the agent said itself
+    reported_status TEXT NOT NULL, -- by the agent itself
     ttl_seconds REAL,
     public_endpoint TEXT,
     observed_address TEXT,
@@ -39,7 +46,7 @@ CREATE TABLE agents (
     metadata TEXT NOT NULL,
     config_fingerprint TEXT,
     turns TEXT NOT NULL,           -- when its status changed lately
-    earlier TEXT NOT NULL,         -- processes that it took the entry from
+    earlier TEXT NOT NULL,         -- processes it took the entry from
     conflict TEXT,
     reachability TEXT,
     revision INTEGER NOT NULL,
@@ -47,14 +54,6 @@ CREATE TABLE agents (
 );
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 INSERT INTO counters VALUES ('revision', 0);
-"""
-NAMES = """
-CREATE TABLE history_names (       -- finds a name's history, as far as the counter 'named' says
-    name TEXT NOT NULL,
-    revision INTEGER NOT NULL,
-    PRIMARY KEY (name, revision)
-) WITHOUT ROWID;
-INSERT INTO counters VALUES ('named', 0);
 """
 REST = f"""
 CREATE TABLE history (
@@ -71,7 +70,7 @@ CREATE TABLE history (
     fields TEXT NOT NULL,          -- JSON: which fields changed
     tools TEXT                     -- JSON: how the tools changed
 );
-{NAMES}
+CREATE INDEX history_by_name ON history (name, revision);
 CREATE TABLE lineage (id TEXT NOT NULL);
 CREATE VIRTUAL TABLE agents_search USING fts5({", ".join(WEIGHTS)}, agent UNINDEXED);
 """
@@ -87,36 +86,75 @@ UPDATE agents SET status_reason = CASE status
     WHEN 'down' THEN 'no heartbeat for three leases'
     ELSE 'reported ' || status || ' by its heartbeat' END;
 """
-FROM_2 = f"DROP INDEX history_by_name; {NAMES}"
+FROM_3 = """
+DROP TABLE history_names;
+DELETE FROM counters WHERE name = 'named';
+CREATE INDEX history_by_name ON history (name, revision);
+"""
 
 
-async def prepare(file: SqliteFile) -> None:
-    """Make a connection that was just opened ready for use, and the file's tables those of this version.
+async def prepare(connection: aiosqlite.Connection, path: str) -> None:
+    """Set up a connection that was just opened, and bring the file's tables to this version.
 
     Raises:
         StoreError: A later version wrote the file; it is left as it is.
     """
-    ((found,),) = await file.execute([_statement("PRAGMA user_version")])
-    version = int(found["user_version"])
+    version = await _user_version(connection)
     if version > VERSION:
-        raise too_new(file.path, version)
+        raise too_new(path, version)
     settings = (
         "journal_mode = WAL",
         "synchronous = FULL",
-        "wal_autocheckpoint = 4096",  # every 16 MiB: what changed several times in between is written back once
-        "cache_size = -8192",  # KiB: the pages of a fleet, which change all the time, stay at hand
+        "wal_autocheckpoint = 4096",  # every 16 MiB: pages that changed several times are written back once
+        "cache_size = -8192",  # KiB: the pages of a fleet, which change all the time, stay in memory
     )
-    await file.execute([_statement(f"PRAGMA {setting}") for setting in settings])
+    for setting in settings:
+        await connection.execute(f"PRAGMA {setting}")
     if version == VERSION:
         return
+    await connection.execute("BEGIN IMMEDIATE")
+    version = await _user_version(connection)  # another process may have been faster
     lineage = f"INSERT INTO lineage VALUES ('{uuid4().hex}');"
-    script = {0: f"{AGENTS} {REST} {lineage}", 1: f"{FROM_1} {REST} {lineage}", 2: FROM_2}[version]
-    made = [_statement(sql) for sql in script.split(";") if sql.strip()]
-    *_, rows = await file.execute([BEGIN, *made, _statement("SELECT * FROM agents")])
-    known = [one for row in rows if (one := record(row))]
-    words = [] if version == 2 else [indexing(known)]
-    await file.execute([*words, _statement(f"PRAGMA user_version = {VERSION}"), COMMIT])
+    scripts = {0: AGENTS + REST + lineage, 1: FROM_1 + REST + lineage, 2: "", 3: FROM_3, VERSION: ""}
+    for statement in scripts[version].split(";"):
+        await connection.execute(statement)
+    if version == 1:
+        rows = await connection.execute_fetchall("SELECT * FROM agents")
+        await index(connection, [record for row in rows if (record := record_from(row))])
+    await connection.execute(f"PRAGMA user_version = {VERSION}")
+    await connection.commit()
 
 
-def _statement(sql: str) -> Statement:
-    return sql, [()]
+async def _user_version(connection: aiosqlite.Connection) -> int:
+    ((version,),) = await connection.execute_fetchall("PRAGMA user_version")
+    return int(version)
+
+
+async def index(connection: aiosqlite.Connection, records: Iterable[Record]) -> None:
+    """Add records to the full-text index."""
+    words = [(record.key, indexed(record.registration)) for record in records]
+    columns = ("rowid", "agent", *WEIGHTS)
+    await connection.executemany(
+        f"INSERT INTO agents_search ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
+        [(index_id(key), key[0], *(texts[field] for field in WEIGHTS)) for key, texts in words],
+    )
+
+
+def index_id(key: Key) -> int:
+    """The number of an index row, from the key alone: a table's own numbers change when someone vacuums the file."""
+    return int.from_bytes(blake2b(json.dumps(key).encode(), digest_size=8).digest(), "big") >> 1
+
+
+def record_from(row: sqlite3.Row) -> Record | None:
+    """The record in a row; an invalid one is logged and left out."""
+    try:
+        return record_of(with_times(row))
+    except ValueError as error:  # a time that is none
+        log_invalid_row({"name": row["name"], "instance_id": row["instance_id"]}, error)
+        return None
+
+
+def with_times(row: sqlite3.Row) -> dict[str, Any]:
+    """A row with its times as datetimes."""
+    columns = dict(row)
+    return columns | {time: datetime.fromisoformat(columns[time]) for time in TIMES if time in columns}

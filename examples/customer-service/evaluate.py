@@ -20,8 +20,7 @@ import yaml
 from agent_runtime.events import Message, ToolCall
 from agent_runtime.models import Model
 from agent_runtime.models.local import LocalModel
-from agent_runtime.tools.base import parse_arguments
-from agent_runtime.tools.functions import FunctionTool
+from agent_runtime.tools import FunctionTool, parse_arguments
 
 QUESTIONS = Path(__file__).with_name("questions.yaml")
 TOOLS = {tool.spec.name: tool for tool in map(FunctionTool, (orders.search_orders, orders.top_customers))}

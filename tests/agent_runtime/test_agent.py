@@ -210,7 +210,7 @@ async def test_an_invalid_file_is_reported_at_every_run(tmp_path: Path) -> None:
 async def test_two_tools_with_one_name_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "other.py").write_text("def add() -> str:\n    return ''\n")
     agent = Agent(write_agent(tmp_path, tools=["calculator:add", "other:add"]), model=ScriptedModel([]))
-    with pytest.raises(StartError, match="two tools are called add; give one of them another name"):
+    with pytest.raises(StartError, match="two tools are named add; rename one of them"):
         await agent.run("hello")
 
 

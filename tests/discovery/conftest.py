@@ -11,10 +11,10 @@ import pytest
 
 from discovery.app import create_app
 from discovery.contract import Registration
-from discovery.protocol import options
-from discovery.registry.store import Store
+from discovery.registry import Store
 from discovery.settings import Settings
 from discovery.stores.memory import MemoryStore
+from infrastructure.heads import bounded_heads
 from tests.serving import serve
 
 MINIMAL: dict[str, Any] = {
@@ -57,7 +57,7 @@ RunRegistry = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 @pytest.fixture
 def registry() -> RunRegistry:
     """Run a whole registry behind a port of its own, served as operators start it; yields an HTTP client for it."""
-    return running(**options())
+    return running(**bounded_heads())
 
 
 def running(**serving: Any) -> RunRegistry:

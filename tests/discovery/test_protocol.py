@@ -1,4 +1,4 @@
-"""HTTP as the registry speaks it: the calls that are answered without the application keep the rules of all others."""
+"""HTTP as the registry speaks it, over a raw connection."""
 
 import asyncio
 import json
@@ -10,11 +10,11 @@ import httpx
 import pytest
 
 from discovery.app import create_app
-from discovery.protocol import options
-from discovery.registry.store import StoreError
+from discovery.registry import StoreError
 from discovery.registry.table import Change
 from discovery.settings import Settings
 from discovery.stores.memory import MemoryStore
+from infrastructure.heads import bounded_heads
 from tests.discovery.conftest import MINIMAL, RunRegistry, eventually, running
 from tests.serving import serve
 
@@ -117,7 +117,7 @@ async def test_a_request_may_come_byte_by_byte(registry: RunRegistry) -> None:
         (get(host="evil.example").replace(b"host: localhost\r\n", b""), 403, True),
     ],
 )
-async def test_what_is_out_of_the_ordinary_is_answered_as_ever(
+async def test_an_unusual_request_is_answered_and_the_connection_stays_where_it_may(
     registry: RunRegistry, request_: bytes, status: int, stays: bool
 ) -> None:
     async with registry() as http:
@@ -159,9 +159,9 @@ LENGTH = b"content-length: %d\r\n" % len(BODY)
         b"GET /agents HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n",
     ],
 )
-async def test_a_strange_head_is_taken_or_refused_as_by_a_server_that_knows_no_shorter_way(request_: bytes) -> None:
+async def test_an_unusual_head_is_accepted_or_refused_as_by_plain_uvicorn(request_: bytes) -> None:
     statuses: list[list[int]] = []
-    for serving in (options(), {}):
+    for serving in (bounded_heads(), {}):
         async with running(**serving)() as http, calling(http.base_url) as caller:
             caller.say(register())
             assert (await caller.hear()).status == 201
@@ -219,7 +219,7 @@ async def test_a_page_of_another_origin_hears_whether_it_may_read(registry: RunR
 
 async def test_nothing_more_is_made_for_a_reader_who_does_not_read() -> None:
     waiting: list[int] = []
-    protocol = options()["http"]
+    protocol = bounded_heads()["http"]
 
     class Watched(protocol):
         def on_response_complete(self) -> None:
@@ -268,7 +268,7 @@ async def test_a_registry_that_ends_finishes_the_registration_it_has_begun() -> 
     ended = asyncio.Event()
 
     async def serving(found: asyncio.Future[str]) -> None:
-        async with serve(app, timeout_graceful_shutdown=10, **options()) as url:
+        async with serve(app, timeout_graceful_shutdown=10, **bounded_heads()) as url:
             found.set_result(url)
             await ended.wait()
 
@@ -317,7 +317,7 @@ async def test_what_fails_while_it_is_written_is_explained_and_the_connection_st
 
 
 async def test_a_connection_is_kept_while_it_is_used_and_closed_when_nobody_does() -> None:
-    async with running(timeout_keep_alive=2, **options())() as http, calling(http.base_url) as caller:
+    async with running(timeout_keep_alive=2, **bounded_heads())() as http, calling(http.base_url) as caller:
         for _ in range(5):
             caller.say(get())
             assert (await caller.hear()).json() == []

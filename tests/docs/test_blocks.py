@@ -303,7 +303,7 @@ def pages_with_routes() -> Iterator[tuple[str, str]]:
 async def test_no_page_names_a_route_that_there_is_not(folder: Path) -> None:
     from tests.docs.test_reference import documented_routes
 
-    known = documented_routes("docs/faces.md") | documented_routes("docs/protocol.md")
+    known = documented_routes("docs/endpoints.md") | documented_routes("docs/protocol.md")
     known |= {"GET /.well-known/agent-card.json"}
     wrong = {(page, route) for page, route in pages_with_routes() if route not in known}
     assert wrong == set()

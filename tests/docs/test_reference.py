@@ -160,7 +160,7 @@ async def test_every_route_of_an_agent_is_on_the_page_and_no_other(tmp_path: Pat
     async with Agent(tmp_path / "agent.yaml", model=ScriptedModel([])) as agent:
         known = {name for route in routes_of(create_agent_app(agent)) for name in shown(*route)}
     parts = {name for name in known if "/page/" in name or "oauth2-redirect" in name}
-    assert documented_routes("docs/faces.md") - {"/page/"} == known - parts
+    assert documented_routes("docs/endpoints.md") - {"/page/"} == known - parts
 
 
 def test_every_route_of_the_registry_is_on_the_page_with_its_scope_and_no_other() -> None:
@@ -264,7 +264,7 @@ def test_every_error_code_of_an_agent_is_on_the_page_and_no_other() -> None:
     from agent_runtime.errors import ModelFault
 
     known = codes_raised(ROOT / "agent_runtime" / "server") | {f"model_{fault}" for fault in get_args(ModelFault)}
-    assert documented_codes("docs/faces.md") == known
+    assert documented_codes("docs/endpoints.md") == known
 
 
 def test_every_error_code_of_the_registry_is_on_the_page_and_no_other() -> None:

@@ -1,21 +1,19 @@
-"""MCP servers as a source of tools: connected, watched, and started again when they die.
+"""MCP servers as a source of tools: connected, monitored, and reconnected when they fail.
 
-One task owns each connection: the library wants it left where it was entered, and a task of its own can wait for a
-server to come back while the agent answers. What happens to a server reaches the model as the result of a call, and
-the operator as a check; it never reaches the agent.
+Each connection is owned by one task: the `mcp` package requires that it is closed in the task that opened it. Failures
+of a server are reported in the results of tool calls and in the agent's health; the agent goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib
 import logging
 import random
 import re
 import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,17 +30,17 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-START_SECONDS = 10.0  # how long a server that is not required may hold up the agent's start
-CHECK_SECONDS = 30.0  # how often a server that nobody calls is asked whether it is there
+START_SECONDS = 10.0  # how long the start of the agent waits for a server that is not required
+CHECK_SECONDS = 30.0  # how often an idle server is checked
 CLOSE_SECONDS = 10.0
-LONGEST_BACKOFF_SECONDS = 60.0
+MAX_BACKOFF_SECONDS = 60.0
 _MAX_PAGES = 100
-_LONGEST_REASON = 500
+_MAX_REASON_CHARACTERS = 500
 
 
 @dataclass(frozen=True, slots=True)
 class McpTool:
-    """One tool of a server. It outlives the connection: a call while the server is down says so."""
+    """One tool of a server. It outlives the connection: a call fails while the server is down."""
 
     server: _Server
     remote_name: str
@@ -58,26 +56,25 @@ class McpTool:
         return None
 
     async def call(self, arguments: Mapping[str, Any]) -> str:
-        """Ask the server; its own error is the model's to read."""
         return await self.server.call(self.remote_name, arguments)
 
 
 class McpServers:
-    """The tools of all servers that an agent file names."""
+    """The tools of all MCP servers of an agent file."""
 
     def __init__(self, configs: Mapping[str, McpServerConfig], folder: Path, resolver: SecretResolver) -> None:
         self._servers = [_Server(name, config, folder, resolver) for name, config in configs.items()]
 
     async def __aenter__(self) -> McpServers:
         try:
-            # In a thread: it takes a second, and the loop may be serving other agents.
-            await asyncio.to_thread(importlib.import_module, "agent_runtime.tools.mcp.transport")
+            # In a thread: the import takes a second, and the loop may be serving other agents.
+            await asyncio.to_thread(_import_transport)
         except ModuleNotFoundError as error:
             raise StartError("mcp_servers needs an extra: pip install 'myagent[mcp]'") from error
         try:
-            outcomes = await asyncio.gather(*(server.start() for server in self._servers))
-            if down := [outcome for outcome in outcomes if outcome]:
-                raise StartError("; ".join(down))
+            errors = await asyncio.gather(*(server.start() for server in self._servers))
+            if any(errors):
+                raise StartError("; ".join(filter(None, errors)))
         except BaseException:
             await self._stop()
             raise
@@ -94,22 +91,22 @@ class McpServers:
         return [server.check for server in self._servers]
 
     def tools(self, taken: Collection[str]) -> Sequence[McpTool]:
-        """Names are the servers' own; one that is taken, or that two servers have, is prefixed: `server_tool`."""
-        owned = [tool for server in self._servers for tool in server.tools]
-        counted = Counter(tool.spec.name for tool in owned)
+        """The tools under their own names; a name in `taken` or of two servers is prefixed: `server_tool`."""
+        tools = [tool for server in self._servers for tool in server.tools]
+        counts = Counter(tool.spec.name for tool in tools)
         named: dict[str, McpTool] = {}
-        for tool in owned:
+        for tool in tools:
             name = tool.spec.name
-            if counted[name] > 1 or name in taken:
+            if counts[name] > 1 or name in taken:
                 name = f"{tool.server.name}_{name}"[:64]
             if name in named or name in taken:
-                continue  # two names of one server that differ only where a model's names may not
+                continue  # names of one server that differ only in characters that models do not allow
             named[name] = replace(tool, spec=replace(tool.spec, name=name))
         return list(named.values())
 
 
 class _Server:
-    """One server: its connection, the task that owns it, and the tools it had when it was last there."""
+    """One server: its connection, the task that owns it, and the tools that it last reported."""
 
     def __init__(self, name: str, config: McpServerConfig, folder: Path, resolver: SecretResolver) -> None:
         self.name = name
@@ -124,7 +121,7 @@ class _Server:
         self._was_up = False
         self._reason = "it has not answered yet"
         self._tried = asyncio.Event()
-        self._doubt = asyncio.Event()  # somebody has a reason to believe that the server has gone
+        self._check_now = asyncio.Event()  # the server may be down
         self._stopping = asyncio.Event()
         self._owner: asyncio.Task[None] | None = None
         self._calls = 0
@@ -135,43 +132,43 @@ class _Server:
         return Check(f"mcp:{self.name}", up, None if up else self._reason)
 
     async def start(self) -> str | None:
-        """Connect, or leave it to the background; says what is wrong where the agent must not start without it."""
+        """Connect, if necessary in the background; returns an error if the server is required and is down."""
         self._owner = asyncio.create_task(self._own(), name=f"mcp-{self.name}")
-        patience = self._config.timeout_seconds if self._config.required else START_SECONDS
-        if not await _until(self._tried, patience):
-            self._reason = f"it did not answer within {patience:g} s"
+        seconds = self._config.timeout_seconds if self._config.required else START_SECONDS
+        if not await _until(self._tried, seconds):
+            self._reason = f"it did not answer within {seconds:g} s"
         if self._config.required and self._client is None:
             return f"the MCP server {self.name} is required and is down: {self._reason}"
         return None
 
     async def stop(self) -> None:
-        """End the connection and the program behind it; never longer than some seconds."""
+        """Close the connection, which ends a program, within a time limit."""
         owner, self._owner = self._owner, None
         if owner is None:
             return
         self._stopping.set()
-        self._doubt.set()
+        self._check_now.set()
         if self._client is None:
             owner.cancel()
-        _, late = await asyncio.wait({owner}, timeout=CLOSE_SECONDS)
-        if late:
+        _, pending = await asyncio.wait({owner}, timeout=CLOSE_SECONDS)
+        if pending:
             owner.cancel()
             await asyncio.wait({owner}, timeout=CLOSE_SECONDS)
 
     async def call(self, tool: str, arguments: Mapping[str, Any]) -> str:
-        from agent_runtime.tools.mcp.results import reason_of, text_of
+        from agent_runtime.tools.mcp.transport import reason_of, text_of
 
         client = self._client
         if client is None:
-            raise ToolError(f"The MCP server {self.name} is down: {self._reason}. It is tried again in the background.")
+            raise ToolError(f"The MCP server {self.name} is down: {self._reason}. It is reconnected in the background.")
         self._calls += 1
         try:
             result = await client.call_tool(tool, dict(arguments))
         except asyncio.CancelledError:
-            self._doubt.set()  # a time-out, perhaps: is it still there at all?
+            self._check_now.set()  # probably a time-out: the server may be down
             raise
-        except Exception as error:  # the library raises many kinds, of its own and of its transports
-            self._doubt.set()
+        except Exception as error:  # the package raises many types, its own and those of its transports
+            self._check_now.set()
             raise ToolError(f"The MCP server {self.name} failed: {self._masked(reason_of(error))}") from error
         finally:
             self._calls -= 1
@@ -182,66 +179,65 @@ class _Server:
     # --- the owner's task
 
     async def _own(self) -> None:
-        from agent_runtime.tools.mcp.results import reason_of
-        from agent_runtime.tools.mcp.transport import Link
+        from agent_runtime.tools.mcp.transport import Connection, reason_of
 
         failures = 0
         while not self._stopping.is_set():
-            link = Link(self.name, self._config, self._folder, self._settings, self._doubt.set)
-            began = asyncio.get_running_loop().time()
+            connection = Connection(self.name, self._config, self._folder, self._settings, self._check_now.set)
+            started = asyncio.get_running_loop().time()
             try:
-                async with _bounded(link.client(), self._config.timeout_seconds) as client:
+                async with _open_client(connection.client(), self._config.timeout_seconds) as client:
                     try:
-                        self._came_up(client, await self._listed(client))
+                        self._set_up(client, await self._list_tools(client))
                         await self._watch(client)
                     except Exception as error:
                         self._reason = self._masked(reason_of(error))
                         raise
-                    finally:  # at once: it may take seconds until the connection is closed
+                    finally:  # at once: closing the connection may take seconds
                         self._client = None
-            except Exception as error:  # a background loop: nothing that happens here may reach the agent
-                # A program's last words tell why it did not start; later ones may be about anything.
-                words = "" if self._was_up and self._config.command else link.complaint
-                self._went_down("; ".join(filter(None, (reason_of(error), words))))
-            lived = asyncio.get_running_loop().time() - began
-            failures = 1 if lived > LONGEST_BACKOFF_SECONDS else failures + 1
-            # Full jitter: many agents of one server do not come back in the same instant.
-            await _until(self._stopping, random.random() * min(LONGEST_BACKOFF_SECONDS, 2.0 ** min(failures - 1, 10)))
+            except Exception as error:  # a background task: no error may reach the agent
+                # The standard error of a program explains why it did not start; later it may be about anything.
+                details = "" if self._was_up and self._config.command else connection.last_error
+                self._set_down("; ".join(filter(None, (reason_of(error), details))))
+            seconds = asyncio.get_running_loop().time() - started
+            failures = 1 if seconds > MAX_BACKOFF_SECONDS else failures + 1
+            # Full jitter: many agents of one server do not reconnect at the same time.
+            await _until(self._stopping, random.random() * min(MAX_BACKOFF_SECONDS, 2.0 ** min(failures - 1, 10)))
 
     async def _watch(self, client: Client) -> None:
-        """Return when it is time to close; raise when the server has gone."""
+        """Return when the connection is to be closed; raise when the server is down."""
         while True:
-            asked = await _until(self._doubt, CHECK_SECONDS)
-            self._doubt.clear()
+            requested = await _until(self._check_now, CHECK_SECONDS)
+            self._check_now.clear()
             if self._stopping.is_set():
                 return
-            if self._calls and not asked:
-                continue  # it may answer one at a time
-            self._came_up(client, await self._listed(client))
+            if self._calls and not requested:
+                continue  # the server may process one request at a time
+            self._set_up(client, await self._list_tools(client))
 
-    async def _listed(self, client: Client) -> tuple[McpTool, ...]:
-        from agent_runtime.tools.mcp.results import schema_of
+    async def _list_tools(self, client: Client) -> tuple[McpTool, ...]:
+        from agent_runtime.tools.mcp.transport import schema_of
 
         allowed = self._config.allowed_tools
-        found: list[McpTool] = []
+        tools: list[McpTool] = []
         cursor: str | None = None
-        # The whole of a call's time: a server that answers one at a time may be busy with a call nobody waits for.
-        async with _told(self._config.timeout_seconds):
+        # As long as a call: a server that processes one request at a time may be busy with an abandoned call.
+        async with _time_limit(self._config.timeout_seconds):
             for _ in range(_MAX_PAGES):
                 page = await client.list_tools(cursor=cursor)
                 for tool in page.tools:
                     if allowed is None or tool.name in allowed:
                         name = re.sub(r"[^a-zA-Z0-9_-]", "_", tool.name)[:64]
-                        about = tool.description or tool.title or name.replace("_", " ")
-                        spec = ToolSpec(name, about, schema_of(tool.input_schema))
+                        description = tool.description or tool.title or name.replace("_", " ")
+                        spec = ToolSpec(name, description, schema_of(tool.input_schema))
                         guarded = self._config.approval == "required"
-                        found.append(McpTool(self, tool.name, spec, self._config.timeout_seconds, guarded))
+                        tools.append(McpTool(self, tool.name, spec, self._config.timeout_seconds, guarded))
                 cursor = page.next_cursor
                 if not cursor:
                     break
-        return tuple(found)
+        return tuple(tools)
 
-    def _came_up(self, client: Client, tools: tuple[McpTool, ...]) -> None:
+    def _set_up(self, client: Client, tools: tuple[McpTool, ...]) -> None:
         self.tools = tools
         if not self._was_up:
             missing = set(self._config.allowed_tools or ()) - {tool.remote_name for tool in tools}
@@ -252,30 +248,35 @@ class _Server:
         self._reason = "it closed the connection"
         self._tried.set()
 
-    def _went_down(self, reason: str) -> None:
+    def _set_down(self, reason: str) -> None:
         reason = self._masked(reason)
         if self._was_up or not self._tried.is_set():
-            _log.warning("the MCP server %s is down: %s; it is tried again", self.name, reason)
+            _log.warning("the MCP server %s is down: %s; reconnecting", self.name, reason)
         self._was_up, self._reason = False, reason
         self._tried.set()
 
     def _masked(self, text: str) -> str:
-        # masked before it is cut: a part of a key would not be known again
-        return masked(text, {*self._resolver.values, *self._settings.value.values()})[:_LONGEST_REASON]
+        # masked before it is truncated: a part of a key would not be recognised
+        return masked(text, {*self._resolver.values, *self._settings.value.values()})[:_MAX_REASON_CHARACTERS]
+
+
+def _import_transport() -> object:
+    from agent_runtime.tools.mcp.transport import Connection
+
+    return Connection
 
 
 async def _until(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for an event, and say whether it came in time."""
-    try:
+    """Wait for an event; returns whether it was set in time."""
+    with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            return await event.wait()
-    except TimeoutError:
-        return False
+            await event.wait()
+    return event.is_set()
 
 
 @asynccontextmanager
-async def _told(seconds: float) -> AsyncGenerator[None]:
-    """A time limit that says in its error what it was."""
+async def _time_limit(seconds: float) -> AsyncGenerator[None]:
+    """A time limit whose error names the limit."""
     try:
         async with asyncio.timeout(seconds):
             yield
@@ -284,16 +285,12 @@ async def _told(seconds: float) -> AsyncGenerator[None]:
 
 
 @asynccontextmanager
-async def _bounded(client: Client, seconds: float) -> AsyncGenerator[Client]:
-    """A client's lifetime; neither its beginning nor its end takes for ever."""
-    async with _told(seconds):
+async def _open_client(client: Client, seconds: float) -> AsyncGenerator[Client]:
+    """Open a client and close it, each within a time limit."""
+    async with _time_limit(seconds):
         await client.__aenter__()
     try:
         yield client
-    except BaseException:
-        async with _told(CLOSE_SECONDS):
+    finally:
+        async with _time_limit(CLOSE_SECONDS):
             await client.__aexit__(*sys.exc_info())
-        raise
-    else:
-        async with _told(CLOSE_SECONDS):
-            await client.__aexit__(None, None, None)

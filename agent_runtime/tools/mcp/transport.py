@@ -1,25 +1,37 @@
-"""How an MCP server is reached: a program over its standard streams, or an address over streamable HTTP.
+"""Connections to MCP servers, over stdio or streamable HTTP, and their results and errors as text.
 
-Loaded with the first server that an agent file names, because the library behind it takes a second to import.
+Imported when the first server is connected: the `mcp` package takes a second to import.
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
 import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any, TextIO, cast
 
 import httpx2
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
-from mcp.shared._stream_protocols import ReadStream, WriteStream
-from mcp.shared.message import SessionMessage
+from mcp.shared.exceptions import MCPError
+from mcp.types import (
+    CONNECTION_CLOSED,
+    AudioContent,
+    CallToolResult,
+    ContentBlock,
+    EmbeddedResource,
+    ImageContent,
+    ResourceLink,
+    TextContent,
+    TextResourceContents,
+)
 
 from agent_runtime.config import McpServerConfig
 from agent_runtime.secrets import Credential
@@ -27,15 +39,16 @@ from agent_runtime.secrets import Credential
 _log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 5.0
-_MAX_COMPLAINT_BYTES = 2000
+_STDERR_BYTES = 2000
 
 Settings = Credential[dict[str, str]]
-Read = ReadStream[SessionMessage | Exception]
-Streams = tuple[Read, WriteStream[SessionMessage]]
 
 
-class Link:
-    """The way to one server, and what it said besides the protocol: for the reason it is down."""
+class Connection:
+    """One connection to a server, and the last error that the server reported outside the protocol.
+
+    `settings` are the headers for a URL, or the environment of a program; `on_end` is called when a program ends.
+    """
 
     def __init__(
         self, name: str, config: McpServerConfig, folder: Path, settings: Settings, on_end: Callable[[], None]
@@ -43,40 +56,39 @@ class Link:
         self._name = name
         self._config = config
         self._folder = folder
-        self._settings = settings  # the headers of an address, the environment of a program
+        self._settings = settings
         self._on_end = on_end
-        self._complaint = ""
-
-    @property
-    def complaint(self) -> str:
-        """The last thing a program wrote to its standard error, or the status an address refused with."""
-        return self._complaint
+        self.last_error = ""
+        """The last line that a program wrote to standard error, or the status of a rejected HTTP request."""
 
     def client(self) -> Client:
-        """A client that is not connected yet; entering it connects."""
+        """A client that connects when it is entered."""
         streams = self._over_http() if self._config.url else self._over_stdio()
         return Client(streams, cache=None, read_timeout_seconds=self._config.timeout_seconds)
 
     @asynccontextmanager
-    async def _over_http(self) -> AsyncGenerator[Streams]:
+    async def _over_http(self) -> AsyncGenerator[Any]:
         config = self._config
         assert config.url is not None
         async with (
             httpx2.AsyncClient(
-                auth=_Renewing(self._settings),
+                auth=_RotatedHeaders(self._settings),
                 timeout=httpx2.Timeout(config.timeout_seconds, connect=min(CONNECT_SECONDS, config.timeout_seconds)),
-                event_hooks={"response": [self._note_refusal]},
+                event_hooks={"response": [self._note_status]},
             ) as http,
             streamable_http_client(config.url, http_client=http) as (read, write),
         ):
             yield read, write
 
-    async def _note_refusal(self, response: httpx2.Response) -> None:
-        if response.status_code >= 400 and response.status_code not in {404, 405}:  # those two are ways to say "legacy"
-            self._complaint = f"it answered {response.status_code} {response.reason_phrase}".rstrip()
+    async def _note_status(self, response: httpx2.Response) -> None:
+        if response.status_code >= 400 and response.status_code not in {
+            404,
+            405,
+        }:  # the older protocol
+            self.last_error = f"it answered {response.status_code} {response.reason_phrase}".rstrip()
 
     @asynccontextmanager
-    async def _over_stdio(self) -> AsyncGenerator[Streams]:
+    async def _over_stdio(self) -> AsyncGenerator[Any]:
         config = self._config
         assert config.command is not None
         program = StdioServerParameters(
@@ -86,34 +98,38 @@ class Link:
             cwd=self._folder / (config.cwd or ""),
             encoding_error_handler="replace",
         )
-        with self._complaints() as stderr:
-            async with stdio_client(program, stderr) as (read, write):
-                yield _Watched(read, self._on_end), write
+        with self._stderr() as stderr:
+            async with stdio_client(program, stderr) as streams:
+                stderr.close()  # the program has its own copy: the pipe ends with the program
+                yield streams
 
     def _program(self, command: str) -> str:
-        """A path with a slash in it is relative to the agent file, a bare name is looked up in PATH."""
+        """A command with a slash is relative to the agent file, another one is looked up in PATH."""
         return str(self._folder / command) if os.path.dirname(command) else command
 
     @contextmanager
-    def _complaints(self) -> Generator[TextIO]:
-        """Where a program writes its standard error to: the log at debug, and the last line is remembered."""
+    def _stderr(self) -> Generator[TextIO]:
+        """A program's standard error: logged at debug level, and the last line is kept."""
         reading, writing = os.pipe()
-        # A thread, because the pipe may be held open by whatever the program leaves behind.
-        threading.Thread(target=self._listen, args=(reading,), name=f"mcp-{self._name}", daemon=True).start()
+        ended = partial(asyncio.get_running_loop().call_soon_threadsafe, self._on_end)
+        # A daemon thread: a process that the program leaves behind may keep the pipe open.
+        threading.Thread(target=self._read_stderr, args=(reading, ended), name=f"mcp-{self._name}", daemon=True).start()
         with closing(os.fdopen(writing, "w", encoding="utf-8")) as stderr:
             yield stderr
 
-    def _listen(self, pipe: int) -> None:
+    def _read_stderr(self, pipe: int, ended: Callable[[], object]) -> None:
         with os.fdopen(pipe, "rb", buffering=0) as stderr:
-            while data := stderr.read(_MAX_COMPLAINT_BYTES):
+            while data := stderr.read(_STDERR_BYTES):
                 text = data.decode(errors="replace").strip()
                 if text:
-                    self._complaint = "it wrote: " + text.splitlines()[-1].strip()
+                    self.last_error = "it wrote: " + text.splitlines()[-1].strip()
                     _log.debug("%s: %s", self._name, text)
+        with suppress(RuntimeError):  # the loop is closed
+            ended()
 
 
-class _Renewing(httpx2.Auth):
-    """Sends the headers with every request; one that is refused again, where they have been rotated meanwhile."""
+class _RotatedHeaders(httpx2.Auth):
+    """Sends the headers with every request, and retries a rejected one if the headers were rotated."""
 
     def __init__(self, headers: Settings) -> None:
         self._headers = headers
@@ -127,40 +143,50 @@ class _Renewing(httpx2.Auth):
             yield request
 
 
-class _Watched:
-    """What a program writes, and a word when there will be no more of it.
+def text_of(result: CallToolResult) -> str:
+    """The content as text; binary content is represented by its type and size."""
+    parts = [_block(block) for block in result.content]
+    written = "\n\n".join(part for part in parts if part)
+    if written:
+        return written  # servers repeat structured content as text, for older clients
+    if result.structured_content is not None:
+        return json.dumps(result.structured_content, ensure_ascii=False)
+    return "It failed without a message." if result.is_error else "Done."
 
-    The library tells only those who are waiting for an answer that the program has gone.
-    """
 
-    def __init__(self, stream: Read, on_end: Callable[[], None]) -> None:
-        self._stream = stream
-        self._on_end = on_end
+def _block(block: ContentBlock) -> str:
+    match block:
+        case TextContent():
+            return block.text
+        case ImageContent() | AudioContent():
+            return f"[{block.type}, {block.mime_type}, {_size(block.data)}: not shown]"
+        case ResourceLink():
+            about = f": {block.description}" if block.description else ""
+            return f"[resource {block.title or block.name}{about}]({block.uri})"
+        case EmbeddedResource(resource=TextResourceContents() as resource):
+            return f"{resource.uri}:\n{resource.text}"
+        case EmbeddedResource(resource=resource):
+            kind = resource.mime_type or "binary"
+            return f"[resource {resource.uri}, {kind}, {_size(getattr(resource, 'blob', ''))}: not shown]"
 
-    async def receive(self) -> SessionMessage | Exception:
-        return await self._stream.receive()
 
-    async def aclose(self) -> None:
-        await self._stream.aclose()
+def _size(base64_text: str) -> str:
+    return f"{max(1, len(base64_text) * 3 // 4 // 1024)} KiB"
 
-    def __aiter__(self) -> Read:
-        return self
 
-    async def __anext__(self) -> SessionMessage | Exception:
-        try:
-            return await self._stream.__anext__()
-        except BaseException:
-            self._on_end()
-            raise
+def reason_of(error: BaseException) -> str:
+    """An error of a connection in one line, without the URL, which may contain a key."""
+    while isinstance(error, BaseExceptionGroup):
+        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+    if isinstance(error, FileNotFoundError | PermissionError | NotADirectoryError):
+        return f"{error.filename or 'the program'} cannot be started: {error.strerror}"
+    if isinstance(error, httpx2.TransportError):
+        return f"it cannot be reached ({type(error).__name__})"
+    if isinstance(error, MCPError) and error.code == CONNECTION_CLOSED:
+        return "it closed the connection"
+    return " ".join(str(error).split()) or type(error).__name__
 
-    async def __aenter__(self) -> Self:
-        await self._stream.__aenter__()
-        return self
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
-    ) -> bool | None:
-        return await self._stream.__aexit__(exc_type, exc_val, exc_tb)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+def schema_of(schema: dict[str, Any]) -> dict[str, Any]:
+    """A tool's input schema in the form that all model providers accept: an object with properties, maybe none."""
+    return {"type": "object", "properties": {}, **{key: value for key, value in schema.items() if key != "$schema"}}

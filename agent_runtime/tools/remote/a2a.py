@@ -1,6 +1,6 @@
-"""One question to another agent over A2A, protocol 1.0 or 0.3, whichever its card offers.
+"""A client for other agents over A2A, protocol version 1.0 or 0.3, whichever the agent card offers.
 
-Loaded with the first `agent:` in a file, because the library behind it takes a second to import.
+Imported when the first remote agent is opened: the A2A SDK takes a second to import.
 """
 
 from __future__ import annotations
@@ -42,57 +42,57 @@ CANCEL_SECONDS = 2.0
 
 @dataclass(slots=True)
 class Answer:
-    """What has arrived of an answer so far."""
+    """The part of an answer that was received so far."""
 
     state: str = "no state"
     done: bool = False
     task_id: str = ""
     usage: Usage = field(default_factory=Usage)
     artifacts: dict[str, str] = field(default_factory=dict[str, str])
-    said: str = ""
-    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    message: str = ""
+    started: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def text(self) -> str:
-        """The artifacts, or what was said where there are none."""
-        return "\n\n".join(text for text in self.artifacts.values() if text) or self.said
+        """The artifacts, or the last message if there are none."""
+        return "\n\n".join(text for text in self.artifacts.values() if text) or self.message
 
     async def read(self, responses: AsyncGenerator[StreamResponse]) -> None:
-        """Take everything, to the end."""
+        """Read all responses."""
         async with aclosing(responses):
             async for response in responses:
-                self._take(response)
-                self.begun.set()
+                self._add(response)
+                self.started.set()
 
-    def _take(self, response: StreamResponse) -> None:
+    def _add(self, response: StreamResponse) -> None:
         if response.HasField("message"):
-            self.said, self.state, self.done = _text(response.message), "completed", True
+            self.message, self.state, self.done = _text(response.message), "completed", True
         elif response.HasField("task"):
             self.task_id = response.task.id
             self.artifacts |= {artifact.artifact_id: _text(artifact) for artifact in response.task.artifacts}
-            self._take_status(response.task.status)
+            self._set_status(response.task.status)
         elif response.HasField("artifact_update"):
             update = response.artifact_update
-            before = self.artifacts.get(update.artifact.artifact_id, "") if update.append else ""
-            self.artifacts[update.artifact.artifact_id] = before + _text(update.artifact)
+            previous = self.artifacts.get(update.artifact.artifact_id, "") if update.append else ""
+            self.artifacts[update.artifact.artifact_id] = previous + _text(update.artifact)
         elif response.HasField("status_update"):
             self.task_id = response.status_update.task_id
-            self._take_status(response.status_update.status)
-            self._take_usage(MessageToDict(response.status_update.metadata).get("usage"))
+            self._set_status(response.status_update.status)
+            self._set_usage(MessageToDict(response.status_update.metadata).get("usage"))
 
-    def _take_usage(self, used: Any) -> None:
-        with suppress(TypeError, ValueError, KeyError):  # another runtime's metadata may mean anything
-            self.usage = Usage(int(used["input_tokens"]), int(used["output_tokens"]))
+    def _set_usage(self, usage: Any) -> None:
+        with suppress(TypeError, ValueError, KeyError):  # the metadata of another runtime may be anything
+            self.usage = Usage(int(usage["input_tokens"]), int(usage["output_tokens"]))
 
-    def _take_status(self, status: TaskStatus) -> None:
+    def _set_status(self, status: TaskStatus) -> None:
         self.state = TaskState.Name(status.state).removeprefix("TASK_STATE_").lower().replace("_", " ")
         self.done = status.state == TaskState.TASK_STATE_COMPLETED
         if status.HasField("message"):
-            self.said = _text(status.message)
+            self.message = _text(status.message)
 
 
-class _Renewing(httpx.Auth):
-    """Sends a request again whose key was refused, where that has been rotated meanwhile."""
+class _RotatedKey(httpx.Auth):
+    """Retries a request whose key was rejected, if the key was rotated."""
 
     def __init__(self, key: Credential[str | None]) -> None:
         self._key = key
@@ -107,15 +107,15 @@ class _Renewing(httpx.Auth):
             yield request
 
 
-class A2ACaller:
-    """Asks agents with one key, and with what is trusted and shown over https; keeps its connections until closed."""
+class A2AClient:
+    """Asks agents with one API key and one TLS configuration; keeps connections open until it is closed."""
 
     def __init__(self, api_key: Credential[str | None], tls: ssl.SSLContext | None = None) -> None:
         self._api_key = api_key
         self._tls = tls
         self._clients: dict[bool, httpx.AsyncClient] = {}
 
-    async def __aenter__(self) -> A2ACaller:
+    async def __aenter__(self) -> A2AClient:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -123,16 +123,16 @@ class A2ACaller:
         for client in clients.values():
             await client.aclose()
 
-    async def ask(self, record: AgentRecord, message: str, left: Budget) -> Answer:
-        """Wait for the whole answer; what the agent used of the tokens is noted in what is left.
+    async def ask(self, record: AgentRecord, message: str, budget: Budget) -> Answer:
+        """Ask an agent and wait for its complete answer; the tokens that it used are added to `budget.spent`.
 
-        Giving up cancels the task over there.
+        Cancelling this cancels the task of the other agent.
         """
         http = self._http(record.endpoint)
         client = ClientFactory(ClientConfig(httpx_client=http)).create(await _card(http, record))
         key = self._api_key.value
-        headers = left.headers() | ({"authorization": f"Bearer {key}"} if key else {})
-        context = ClientCallContext(service_parameters=headers, timeout=left.seconds())
+        headers = budget.headers() | ({"authorization": f"Bearer {key}"} if key else {})
+        context = ClientCallContext(service_parameters=headers, timeout=budget.seconds())
         request = SendMessageRequest(message=new_text_message(message, role=Role.ROLE_USER))
         answer = Answer()
         responses = cast("AsyncGenerator[StreamResponse]", client.send_message(request, context=context))
@@ -140,25 +140,25 @@ class A2ACaller:
         try:
             await asyncio.shield(reading)
         except asyncio.CancelledError:
-            await _cancel(client, answer, context)  # still reading: the first response has the name of the task
+            await _cancel(client, answer, context)  # while reading: the first response contains the task id
             raise
         finally:
             reading.cancel()
             await asyncio.wait({reading})
-            left.spent.append(answer.usage)
+            budget.spent.append(answer.usage)
         return answer
 
     def _http(self, endpoint: str) -> httpx.AsyncClient:
-        local = is_loopback(endpoint)
-        if local not in self._clients:
-            # A proxy cannot reach this machine's loopback.
-            self._clients[local] = httpx.AsyncClient(
+        loopback = is_loopback(endpoint)
+        if loopback not in self._clients:
+            # A proxy cannot reach the loopback interface of this machine.
+            self._clients[loopback] = httpx.AsyncClient(
                 verify=True if self._tls is None else self._tls,
                 timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
-                trust_env=not local,
-                auth=_Renewing(self._api_key),
+                trust_env=not loopback,
+                auth=_RotatedKey(self._api_key),
             )
-        return self._clients[local]
+        return self._clients[loopback]
 
 
 async def _card(http: httpx.AsyncClient, record: AgentRecord) -> AgentCard:
@@ -166,17 +166,17 @@ async def _card(http: httpx.AsyncClient, record: AgentRecord) -> AgentCard:
         async with asyncio.timeout(CARD_SECONDS):
             return await A2ACardResolver(http, record.links.card).get_agent_card("/")
     if record.protocols and "a2a" not in record.protocols:
-        raise ValueError(f"it speaks {', '.join(record.protocols)} and not a2a")
+        raise ValueError(f"it does not support a2a, only {', '.join(record.protocols)}")
     address = record.endpoint.rstrip("/") + "/a2a"
     interface = AgentInterface(url=address, protocol_binding="JSONRPC", protocol_version="1.0")
     return AgentCard(name=record.name, supported_interfaces=[interface], capabilities=AgentCapabilities(streaming=True))
 
 
 async def _cancel(client: Client, answer: Answer, context: ClientCallContext) -> None:
-    """Best effort: the other agent's own deadline is the truth."""
+    """Best effort: otherwise the other agent stops at its deadline."""
     with suppress(Exception):
         async with asyncio.timeout(CANCEL_SECONDS):
-            await answer.begun.wait()
+            await answer.started.wait()
             await client.cancel_task(CancelTaskRequest(id=answer.task_id), context=context)
 
 

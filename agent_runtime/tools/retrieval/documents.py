@@ -1,24 +1,33 @@
-"""The documents of an agent as passages: pieces that the embedder reads whole, each knowing where it stands."""
+"""Documents as passages, which an embedding model reads as a whole, and the index that finds them."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from agent_runtime.errors import StartError
 from agent_runtime.tools.retrieval.formats import Section, sections_of, text_sections
 
+if TYPE_CHECKING:
+    from numpy import float32
+    from numpy.typing import NDArray
+
+    Embed = Callable[[Sequence["Passage"]], Awaitable[NDArray[float32]]]
+    """Embeds passages: (n, d), rows of unit length."""
+
 _log = logging.getLogger(__name__)
 
-MAX_PASSAGE_WORDS = 180  # the embedder reads 256 word pieces; what is longer would be invisible to the search
+MAX_PASSAGE_WORDS = 180  # the model reads 256 tokens; the rest of a longer passage would not be found
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A piece of a document. `heading` is the path of headings above it; `page` counts from 1, where there are any."""
+    """A part of a document. `heading` is the path of headings above it; `page` counts from 1, in a PDF."""
 
     source: str
     heading: str
@@ -27,21 +36,21 @@ class Passage:
 
     @property
     def embedded(self) -> str:
-        """The text that is searched: a section is often found by its heading alone."""
+        """The text to embed: a section is often found by its heading alone."""
         return f"{self.heading}\n{self.text}"
 
     @property
     def shown(self) -> str:
-        """The passage as the model reads it, with where it comes from."""
-        where = self.source if self.page is None else f"{self.source}, page {self.page}"
-        return f"**{self.heading}** ({where})\n\n{self.text}"
+        """The passage for the model, with its source."""
+        source = self.source if self.page is None else f"{self.source}, page {self.page}"
+        return f"**{self.heading}** ({source})\n\n{self.text}"
 
 
 def read_documents(patterns: Sequence[str], folder: Path) -> list[Passage]:
-    """The passages of all files that the patterns name, in the order of the files' names.
+    """The passages of all files that match the patterns, sorted by file name.
 
     Raises:
-        StartError: a pattern is none, nothing matches, a file cannot be read, or there is no text at all.
+        StartError: a pattern is invalid, no file matches, a file cannot be read, or the files are empty.
     """
     passages: list[Passage] = []
     for file in _matching(patterns, folder):
@@ -50,11 +59,11 @@ def read_documents(patterns: Sequence[str], folder: Path) -> list[Passage]:
             sections = sections_of(file)
         except StartError:
             raise
-        except Exception as error:  # libraries raise many kinds for a file that is broken
+        except Exception as error:  # libraries raise many types for a broken file
             reason = " ".join(str(error).split()) or type(error).__name__
             raise StartError(f"the document {file} cannot be read: {reason}") from error
         if not sections:
-            _log.warning("the document %s has no text; of a scan, only the pictures are there", source)
+            _log.warning("the document %s has no text; a scan contains only images", source)
         passages += passages_of(sections, source)
     if not passages:
         raise StartError(f"the documents {', '.join(patterns)} are empty")
@@ -62,37 +71,37 @@ def read_documents(patterns: Sequence[str], folder: Path) -> list[Passage]:
 
 
 def split(text: str, source: str) -> list[Passage]:
-    """Cut Markdown or plain text at its headings, and long sections between their paragraphs."""
+    """Split Markdown or plain text at its headings, and long sections between paragraphs."""
     return passages_of(text_sections(text), source)
 
 
 def passages_of(sections: Iterable[Section], source: str) -> list[Passage]:
-    """Cut long sections between their paragraphs."""
+    """Split long sections between paragraphs."""
     return [
         Passage(source, section.heading or source, piece, section.page)
         for section in sections
-        for piece in _packed(_paragraphs(section.text), "\n\n")
+        for piece in _join(_paragraphs(section.text), "\n\n")
     ]
 
 
 def _matching(patterns: Sequence[str], folder: Path) -> list[Path]:
     try:
-        found = {file for pattern in patterns for file in folder.glob(pattern)}
+        matches = {file for pattern in patterns for file in folder.glob(pattern)}
     except (NotImplementedError, ValueError) as error:  # an absolute path, an empty text, `**` within a name
-        raise StartError(f"a pattern of documents cannot be used: {error}") from error
-    files = [file for file in found if file.is_file() and ".myagent" not in file.relative_to(folder).parts]
+        raise StartError(f"a pattern in `documents` is invalid: {error}") from error
+    files = [file for file in matches if file.is_file() and ".myagent" not in file.relative_to(folder).parts]
     if not files:
         raise StartError(f"no document matches {', '.join(patterns)} in {folder}")
     return sorted(files)
 
 
 def _paragraphs(body: str) -> Iterator[str]:
-    """The paragraphs; those that are too long by themselves, such as lists and tables, between their lines."""
+    """Paragraphs; one that is too long, such as a table, is split between lines."""
     for paragraph in re.split(r"\n\s*\n", body):
         if len(paragraph.split()) <= MAX_PASSAGE_WORDS:
             yield paragraph.strip("\n")
         else:
-            yield from _packed((part for line in paragraph.splitlines() for part in _line_parts(line)), "\n")
+            yield from _join((part for line in paragraph.splitlines() for part in _line_parts(line)), "\n")
 
 
 def _line_parts(line: str) -> Iterator[str]:
@@ -104,17 +113,68 @@ def _line_parts(line: str) -> Iterator[str]:
         yield " ".join(words[start : start + MAX_PASSAGE_WORDS])
 
 
-def _packed(parts: Iterable[str], joint: str) -> Iterator[str]:
-    """As many parts together as the embedder reads."""
+def _join(parts: Iterable[str], separator: str) -> Iterator[str]:
+    """Join as many parts as fit into one passage."""
     piece: list[str] = []
     words = 0
     for part in parts:
         count = len(part.split())
         if piece and words + count > MAX_PASSAGE_WORDS:
-            yield joint.join(piece)
+            yield separator.join(piece)
             piece, words = [], 0
         if count:
             piece.append(part)
             words += count
     if piece:
-        yield joint.join(piece)
+        yield separator.join(piece)
+
+
+class VectorIndex(Protocol):
+    """Passages with their embeddings, ranked exactly. Opened with `async with`."""
+
+    async def __aenter__(self) -> VectorIndex: ...
+
+    async def __aexit__(self, *exc_info: object) -> None: ...
+
+    is_durable: bool
+    """Whether the embeddings are kept when it is closed."""
+
+    async def fill(self, passages: Sequence[Passage], embed: Embed) -> None:
+        """Replace the passages with these, at least one; passages without stored embeddings are embedded."""
+        ...
+
+    async def search(self, vector: NDArray[float32], *, top_k: int, min_similarity: float) -> list[Passage]:
+        """The passages with the highest cosine similarity, at least `min_similarity`, best first."""
+        ...
+
+
+class MemoryIndex:
+    """All embeddings in one matrix in memory."""
+
+    is_durable = False
+
+    def __init__(self) -> None:
+        self._passages: Sequence[Passage] = ()
+        self._vectors: NDArray[float32] | None = None
+
+    async def __aenter__(self) -> MemoryIndex:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._passages, self._vectors = (), None
+
+    async def fill(self, passages: Sequence[Passage], embed: Embed) -> None:
+        self._passages, self._vectors = passages, await embed(passages)
+
+    async def search(self, vector: NDArray[float32], *, top_k: int, min_similarity: float) -> list[Passage]:
+        return await asyncio.to_thread(self._rank, vector, top_k, min_similarity)
+
+    def _rank(self, vector: NDArray[float32], top_k: int, min_similarity: float) -> list[Passage]:
+        assert self._vectors is not None, "fill the index first"
+        similarities = self._vectors @ vector
+        count = min(top_k, len(similarities))
+        partitioned = similarities.copy()
+        partitioned.partition(-count)  # sorting all of them would take as long as the product
+        [candidates] = (similarities >= max(partitioned[-count], min_similarity)).nonzero()
+        best = candidates[(-similarities[candidates]).argsort(kind="stable")][:count]
+        return [self._passages[index] for index in best]

@@ -1,20 +1,23 @@
-"""Documents as sections: each kind of file is cut on the structure that it has itself."""
+"""Documents as sections: each file format is split by its own structure."""
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent_runtime.errors import StartError
+
+if TYPE_CHECKING:
+    from pypdf import PdfReader
+    from selectolax.lexbor import LexborNode
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What stands under one heading, or on one page. `heading` is the path of headings above it; it may be empty."""
+    """The text under one heading or on one page. `heading` is the path of headings above it; it may be empty."""
 
     heading: str
     text: str
@@ -25,15 +28,15 @@ def sections_of(file: Path) -> list[Section]:
     """The sections of a PDF, HTML, Markdown or text file.
 
     Raises:
-        StartError: the extra for its kind is missing.
-        Exception: whatever a library raises for a file that is broken.
+        StartError: the extra for the format is not installed.
+        Exception: the file is broken; libraries raise many types.
     """
-    read = _KINDS.get(file.suffix.lower(), _read_text)
+    read = _READERS.get(file.suffix.lower(), _read_text)
     return [section for section in read(file) if section.text.strip()]
 
 
 def text_sections(text: str) -> Iterator[Section]:
-    """Markdown or plain text, cut at its headings."""
+    """Markdown or plain text, split at its headings."""
     headings: dict[int, str] = {}
     body: list[str] = []
     fenced = False
@@ -45,7 +48,7 @@ def text_sections(text: str) -> Iterator[Section]:
             continue
         yield Section(_path(headings), "\n".join(body))
         body = []
-        headings = _below(headings, len(heading[1]), heading[2])
+        headings = _with_heading(headings, len(heading[1]), heading[2])
     yield Section(_path(headings), "\n".join(body))
 
 
@@ -53,30 +56,33 @@ def _read_text(file: Path) -> Iterator[Section]:
     return text_sections(file.read_text(encoding="utf-8-sig"))
 
 
-def _below(headings: Mapping[int, str], level: int, words: str) -> dict[int, str]:
-    return {depth: known for depth, known in headings.items() if depth < level} | {level: words}
+def _with_heading(headings: Mapping[int, str], level: int, text: str) -> dict[int, str]:
+    return {depth: above for depth, above in headings.items() if depth < level} | {level: text}
 
 
 def _path(headings: Mapping[int, str]) -> str:
     return " > ".join(headings.values())
 
 
-# --- PDF: a section is a page, under the entries of the outline that begin on it or before
+# --- PDF: a section is a page, and its heading the last entry of the outline that begins on it or before
 
 
 def _read_pdf(file: Path) -> Iterator[Section]:
-    library = _library("pypdf", "PDF")
-    with library.PdfReader(file) as reader:
+    try:
+        from pypdf import PdfReader
+    except ModuleNotFoundError as error:
+        raise _missing_extra("PDF") from error
+    with PdfReader(file) as reader:
         if reader.is_encrypted and not reader.decrypt(""):
-            raise ValueError("it asks for a password")
+            raise ValueError("it is protected by a password")
         outline = _outline(reader)
         for number, page in enumerate(reader.pages):
-            begun = [path for first, path in outline if first <= number]
-            yield Section(begun[-1] if begun else "", page.extract_text(), number + 1)
+            headings = [path for first, path in outline if first <= number]
+            yield Section(headings[-1] if headings else "", page.extract_text(), number + 1)
 
 
-def _outline(reader: Any) -> list[tuple[int, str]]:
-    """The first page of each entry, counted from 0, with the path of the entry's title."""
+def _outline(reader: PdfReader) -> list[tuple[int, str]]:
+    """The first page, from 0, and the path of titles of each entry."""
     found: list[tuple[int, str]] = []
 
     def walk(entries: list[Any], above: str) -> None:
@@ -106,22 +112,26 @@ _CHARSET = re.compile(rb"""<meta[^>]+charset\s*=\s*["']?([\w.:-]+)""", re.IGNORE
 
 
 def _read_html(file: Path) -> Iterator[Section]:
-    library = _library("selectolax.lexbor", "HTML")
+    try:
+        from selectolax.lexbor import LexborHTMLParser
+    except ModuleNotFoundError as error:
+        raise _missing_extra("HTML") from error
     content = file.read_bytes()
     declared = _CHARSET.search(content[:2048])
     try:
         text = content.decode(declared[1].decode() if declared else "utf-8", errors="replace")
     except LookupError:
         text = content.decode(errors="replace")
-    tree = library.LexborHTMLParser(text.removeprefix("\ufeff"))
+    tree = LexborHTMLParser(text.removeprefix("\ufeff"))
     title = tree.css_first("head > title")
-    page = _Html(_words(title.text()) if title else "")
-    page.read(tree.root)
-    return page.sections()
+    reader = _HtmlReader(_collapse(title.text()) if title else "")
+    if tree.root:
+        reader.read(tree.root)
+    return reader.sections()
 
 
-class _Html:
-    """Reads a tree from top to bottom into sections of plain text."""
+class _HtmlReader:
+    """Converts a tree of elements to sections of plain text."""
 
     def __init__(self, title: str) -> None:
         self._headings: dict[int, str] = {0: title} if title else {}
@@ -129,15 +139,15 @@ class _Html:
         self._blocks: list[str] = []
         self._line = ""
 
-    def read(self, node: Any) -> None:
+    def read(self, node: LexborNode) -> None:
         for child in node.iter(include_text=True):
-            self._read_one(child, child.tag)
+            self._read_one(child, child.tag or "")
 
     def sections(self) -> Iterator[Section]:
         self._end_section()
         return iter(self._done)
 
-    def _read_one(self, node: Any, tag: str) -> None:
+    def _read_one(self, node: LexborNode, tag: str) -> None:
         if tag == "-text":
             self._line += re.sub(r"\s+", " ", node.text())
         elif tag == "br":
@@ -146,16 +156,16 @@ class _Html:
             return
         elif re.fullmatch("h[1-6]", tag):
             self._end_section()
-            level, words = int(tag[1]), _words(node.text())
-            # The page's title is said again by its first heading, most of the time.
-            known = {} if level == 1 else self._headings
-            self._headings = _below(known, level, words) if words else self._headings
+            level, text = int(tag[1]), _collapse(node.text())
+            # An <h1> replaces the title of the page, which it usually repeats.
+            above = {} if level == 1 else self._headings
+            self._headings = _with_heading(above, level, text) if text else self._headings
         elif tag == "pre":
             self._end_block()
             self._blocks.append(node.text().strip("\n"))
         elif tag == "tr":
             self._end_block()
-            self._blocks.append(" | ".join(_words(cell.text(separator=" ")) for cell in node.iter()))
+            self._blocks.append(" | ".join(_collapse(cell.text(separator=" ")) for cell in node.iter()))
         elif tag in _BLOCKS:
             self._end_block()
             self._line = "- " if tag == "li" else ""
@@ -165,7 +175,7 @@ class _Html:
             self.read(node)
 
     def _end_block(self) -> None:
-        lines = [_words(line) for line in self._line.splitlines()]
+        lines = [_collapse(line) for line in self._line.splitlines()]
         block = "\n".join(line for line in lines if line and line != "-")
         self._line = ""
         if block.startswith("- ") and self._blocks and self._blocks[-1].startswith("- "):
@@ -179,18 +189,15 @@ class _Html:
         self._blocks = []
 
 
-def _words(text: str) -> str:
+def _collapse(text: str) -> str:
     return " ".join(text.split())
 
 
-def _library(module: str, kind: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise StartError(f"reading {kind} documents needs an extra: pip install 'myagent[vector]'") from error
+def _missing_extra(kind: str) -> StartError:
+    return StartError(f"reading {kind} documents needs an extra: pip install 'myagent[vector]'")
 
 
-_KINDS: Mapping[str, Callable[[Path], Iterator[Section]]] = {
+_READERS: Mapping[str, Callable[[Path], Iterator[Section]]] = {
     ".pdf": _read_pdf,
     ".html": _read_html,
     ".htm": _read_html,

@@ -1,4 +1,4 @@
-"""Passages in Postgres with pgvector, shared by every replica of an agent and ranked there."""
+"""A vector index in Postgres with pgvector, shared by all replicas of an agent."""
 
 from __future__ import annotations
 
@@ -6,28 +6,33 @@ import hashlib
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
 from agent_runtime.errors import StartError, ToolError
 from agent_runtime.secrets import Credential, PostgresLogin
 from agent_runtime.tools.retrieval.documents import Passage
-from agent_runtime.tools.retrieval.index import Embed
+
+if TYPE_CHECKING:
+    from numpy import float32
+    from numpy.typing import NDArray
+
+    from agent_runtime.tools.retrieval.documents import Embed
 
 _log = logging.getLogger(__name__)
 
 _FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
-_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1, 2))"  # 0 and 1 are the session store's
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1, 2))"  # the session store uses the seeds 0 and 1
 
 _INSERT = (
     "INSERT INTO {} (corpus, key, source, heading, page, text, embedding)"
-    " VALUES ($1, $2, $3, $4, $5, $6, $7::text::vector) ON CONFLICT DO NOTHING"  # of another replica that began with us
+    " VALUES ($1, $2, $3, $4, $5, $6, $7::text::vector) ON CONFLICT DO NOTHING"  # another replica may insert too
 )
 
 
 class PgVectorIndex:
-    """The passages of one search of one agent: `corpus` tells them from others in the same database."""
+    """The passages of one search of one agent; `corpus` identifies them in the database."""
 
     is_durable = True
 
@@ -54,7 +59,7 @@ class PgVectorIndex:
         await self._stack.aclose()
 
     async def _create_extension(self) -> None:
-        async with self._locked("extension") as connection:
+        async with self._lock("extension") as connection:
             if await connection.fetchval("SELECT 1 FROM pg_extension WHERE extname = 'vector'"):
                 return
             try:
@@ -67,54 +72,54 @@ class PgVectorIndex:
 
     async def fill(self, passages: Sequence[Passage], embed: Embed) -> None:
         size = int((await embed(passages[:1])).shape[1])
-        self._table = f"context_passages_{size}"  # a column of vectors has one length
-        wanted = {_key(passage): passage for passage in passages}
+        self._table = f"context_passages_{size}"  # a column has vectors of one size
+        passages_by_key = {_key(passage): passage for passage in passages}
         try:
-            async with self._locked("schema") as connection:
-                await connection.execute(_table(self._table, size))
-            known = await self._keys(self._pool)
-            new = {key: passage for key, passage in wanted.items() if key not in known}
+            async with self._lock("schema") as connection:
+                await connection.execute(_create_table(self._table, size))
+            stored = await self._keys(self._pool)
+            new = {key: passage for key, passage in passages_by_key.items() if key not in stored}
             vectors = await embed(list(new.values())) if new else ()
-            rows = [self._row(key, *one) for key, one in zip(new, zip(new.values(), vectors, strict=True), strict=True)]
-            async with self._locked(self._corpus) as connection:
-                gone = [key for key in await self._keys(connection) if key not in wanted]
+            rows = [self._row(*row) for row in zip(new, new.values(), vectors, strict=True)]
+            async with self._lock(self._corpus) as connection:
+                deleted = [key for key in await self._keys(connection) if key not in passages_by_key]
                 delete = f"DELETE FROM {self._table} WHERE corpus = $1 AND key = ANY($2::bytea[])"
-                await connection.execute(delete, self._corpus, gone)
+                await connection.execute(delete, self._corpus, deleted)
                 await connection.executemany(_INSERT.format(self._table), rows)
         except _FAILURES as error:
             raise StartError(f"the vector index in Postgres cannot be filled: {_reason(error)}") from error
-        _log.info("the vector index: %d passages, %d of them new, %d gone", len(wanted), len(new), len(gone))
+        _log.info("vector index: %d passages, %d new, %d deleted", len(passages_by_key), len(new), len(deleted))
 
     async def _keys(self, connection: Any) -> set[bytes]:
         rows = await connection.fetch(f"SELECT key FROM {self._table} WHERE corpus = $1", self._corpus)
         return {bytes(row[0]) for row in rows}
 
-    def _row(self, key: bytes, passage: Passage, vector: Any) -> tuple[Any, ...]:
+    def _row(self, key: bytes, passage: Passage, vector: NDArray[float32]) -> tuple[Any, ...]:
         source, heading, text = map(_storable, (passage.source, passage.heading, passage.text))
-        return self._corpus, key, source, heading, passage.page, text, _written(vector)
+        return self._corpus, key, source, heading, passage.page, text, _to_text(vector)
 
-    async def search(self, vector: Any, *, top_k: int, least: float) -> list[Passage]:
+    async def search(self, vector: NDArray[float32], *, top_k: int, min_similarity: float) -> list[Passage]:
         query = (
             f"SELECT source, heading, text, page FROM {self._table}"
             " WHERE corpus = $1 AND 1 - (embedding <=> $2::text::vector) >= $3"
             " ORDER BY embedding <=> $2::text::vector LIMIT $4"
         )
         try:
-            rows = await self._pool.fetch(query, self._corpus, _written(vector), least, top_k)
+            rows = await self._pool.fetch(query, self._corpus, _to_text(vector), min_similarity, top_k)
         except _FAILURES as error:
             _log.warning("the vector index in Postgres failed: %s", _reason(error))
             raise ToolError("The documents cannot be searched at the moment.") from error
         return [Passage(*row) for row in rows]
 
     @asynccontextmanager
-    async def _locked(self, name: str) -> AsyncGenerator[Any]:
-        """A transaction that no other replica is in at the same time."""
+    async def _lock(self, name: str) -> AsyncGenerator[Any]:
+        """A transaction that holds a lock, so that replicas run it one after the other."""
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.execute(_LOCK, name)
             yield connection
 
 
-def _table(name: str, size: int) -> str:
+def _create_table(name: str, size: int) -> str:
     return f"""
         CREATE TABLE IF NOT EXISTS {name} (
             corpus text NOT NULL,
@@ -134,7 +139,7 @@ def _key(passage: Passage) -> bytes:
     return hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).digest()
 
 
-def _written(vector: Any) -> str:
+def _to_text(vector: NDArray[float32]) -> str:
     return f"[{','.join(map(repr, vector.tolist()))}]"
 
 
@@ -143,5 +148,5 @@ def _storable(text: str) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    first = next(iter(str(error).splitlines()), "")  # what follows are the server's hints, line by line
+    first = next(iter(str(error).splitlines()), "")  # the other lines are hints of the server
     return f"{type(error).__name__}: {first}" if first else type(error).__name__

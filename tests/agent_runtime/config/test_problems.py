@@ -233,7 +233,7 @@ async def test_an_endpoint_has_to_be_an_address(tmp_path: Path, endpoint: str) -
         ("json:search", "json has no function search"),
         ("json:codecs", "codecs in json is not a function"),
         ("broken:search", "broken cannot be imported: RuntimeError: no database"),
-        ("json:dumps", "dumps cannot be a tool: the parameter kw must be a named one"),
+        ("json:dumps", "dumps cannot be a tool: the parameter kw must be a keyword parameter"),
     ],
 )
 async def test_a_tool_that_cannot_be_imported_is_one_sentence(tmp_path: Path, reference: str, message: str) -> None:

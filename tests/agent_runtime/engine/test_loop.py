@@ -85,7 +85,7 @@ async def test_an_agent_without_tools_has_no_tool_instructions(tmp_path: Path, s
         ("add", '{"a": 2, "b": 3, "c": 4}', "c: Extra inputs are not permitted"),
         ("add", '{"a": 2,', "not valid JSON"),
         ("add", "[2, 3]", "must be a JSON object" ),
-        ("subtract", "{}", "There is no tool subtract; there are: add, shout, fail."),
+        ("subtract", "{}", "There is no tool subtract; available tools: add, shout, fail."),
         ("fail", '{"reason": "no database"}', "fail failed: RuntimeError: no database"),
     ],
 )  # fmt: skip
@@ -240,4 +240,4 @@ async def test_a_very_long_result_is_cut_and_says_so(tmp_path: Path, speaker: Sp
     )
     [(content, _)] = results(list(await events_of(agent)))
     assert len(content) < 41_000
-    assert content.endswith("… cut: the result has 50000 characters.")
+    assert content.endswith("… truncated: the result has 50000 characters.")

@@ -11,7 +11,7 @@ import pytest
 from agent_runtime.events import ToolSpec
 from agent_runtime.local_model.constrained import choose, draft, is_about_assistant
 from agent_runtime.local_model.quantities import days_in, numbers_in
-from agent_runtime.tools.functions import FunctionTool
+from agent_runtime.tools import FunctionTool
 
 TODAY = date(2026, 3, 18)  # a Wednesday
 

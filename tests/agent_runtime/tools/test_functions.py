@@ -12,8 +12,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from agent_runtime import ToolError
-from agent_runtime.tools import tool_for
-from agent_runtime.tools.functions import FunctionTool, import_function
+from agent_runtime.tools import FunctionTool, import_function, tool_for
 
 
 class Order(BaseModel):
@@ -112,6 +111,33 @@ def test_descriptions_come_from_annotated_or_the_docstring() -> None:
     assert properties["status"]["description"] == "where it stands"
 
 
+@pytest.mark.parametrize(
+    "docstring",
+    [
+        "Search.\n\nParameters\n----------\ntext : str\n    a word\nlimit : int, optional\n    how many\n",
+        "Search.\n\n:param text: a word\n:param int limit: how many\n:returns: nothing\n",
+        "Search.\n\n@param text: a word\n@param limit: how many\n",
+        "Search.\n\nArgs:\n    text: a word\n\n    limit (int, optional): how many\n",
+    ],
+    ids=["numpydoc", "reST", "epydoc", "google"],
+)
+def test_every_common_docstring_style_describes_the_parameters(docstring: str) -> None:
+    def search(text: str, limit: int = 3) -> None: ...
+
+    search.__doc__ = docstring
+    spec = FunctionTool(search).spec
+    properties: Any = spec.parameters["properties"]
+    assert spec.description == "Search."
+    assert [properties[name]["description"] for name in ("text", "limit")] == ["a word", "how many"]
+
+
+def test_a_docstring_that_cannot_be_parsed_is_the_description() -> None:
+    def search(text: str) -> None: ...
+
+    search.__doc__ = "Search: by word.\n\nUse it when: the user asks.\n"
+    assert FunctionTool(search).spec.description == "Search: by word.\n\nUse it when: the user asks."
+
+
 def test_a_pydantic_model_is_an_object_of_the_schema() -> None:
     def save(order: Order) -> None: ...
 
@@ -163,7 +189,7 @@ async def test_arguments_that_do_not_fit_name_the_argument(arguments: dict[str, 
 
     with pytest.raises(ToolError) as caught:
         await FunctionTool(save).call(arguments)
-    assert str(caught.value).startswith("The arguments do not fit: ")
+    assert str(caught.value).startswith("The arguments are invalid: ")
     assert complaint in str(caught.value)
 
 
@@ -243,8 +269,8 @@ async def test_a_module_that_failed_may_be_mended_and_tried_again(tmp_path: Path
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        ("def f(*numbers): ...", "the parameter numbers must be a named one"),
-        ("def f(x, /): ...", "the parameter x must be a named one"),
+        ("def f(*numbers): ...", "the parameter numbers must be a keyword parameter"),
+        ("def f(x, /): ...", "the parameter x must be a keyword parameter"),
         ("def f(x: 'Nothing'): ...", "name 'Nothing' is not defined"),
         ("class T: ...\ndef f(x: T): ...", "Unable to generate pydantic-core schema"),
     ],

@@ -121,7 +121,7 @@ async def test_after_a_restart_the_stream_goes_on_where_nothing_was_missed(
 
 
 async def test_what_is_older_than_the_ring_begins_anew(registry: RunRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch_module, "RING", 4)
+    monkeypatch.setattr(watch_module, "RING_EVENTS", 4)
     async with registry() as http:
         async with following(http) as events:
             last, _, _ = await anext(events)
@@ -145,7 +145,7 @@ async def test_a_status_that_time_brings_is_an_event(registry: RunRegistry, cloc
 async def test_a_silent_stream_says_now_and_then_that_it_lives(
     registry: RunRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch_module, "PULSE_SECONDS", 0.05)
+    monkeypatch.setattr(watch_module, "KEEP_ALIVE_SECONDS", 0.05)
     async with registry() as http, http.stream("GET", "/events") as response:
         lines = response.aiter_lines()
         async with asyncio.timeout(5):
@@ -167,7 +167,7 @@ async def stuck(http: httpx.AsyncClient) -> tuple[asyncio.StreamReader, asyncio.
 async def test_a_reader_that_does_not_read_is_let_go_and_delays_nobody(
     registry: RunRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch_module, "RING", 64)
+    monkeypatch.setattr(watch_module, "RING_EVENTS", 64)
     async with registry() as http:
         reader, writer = await stuck(http)
         async with following(http) as events:
@@ -189,7 +189,7 @@ async def test_a_reader_that_does_not_read_is_let_go_and_delays_nobody(
 async def test_a_reader_whose_connection_stays_full_is_let_go(
     registry: RunRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events_module, "SLOWEST_SECONDS", 0.05)
+    monkeypatch.setattr(events_module, "MAX_SEND_SECONDS", 0.05)
     async with registry() as http:
         _, writer = await stuck(http)
         turns = itertools.count()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discovery.api.paging import LARGEST_PAGE, ListQuery, Shown, page_of
+from discovery.api.paging import MAX_PAGE, ListQuery, Shown, page_of
 from discovery.contract import AgentRecord, Filters, Registration
 from discovery.registry.leases import Record, Status
 from discovery.registry.listing import Listing, Prepared
@@ -175,7 +175,7 @@ async def test_the_description_at_docs_has_every_parameter(registry: RunRegistry
     assert list(described) == ["status", "type", "tool", "tag", "owner", "q", "limit", "cursor"]
     assert all(one["in"] == "query" and not one["required"] and one["description"] for one in described.values())
     assert described["status"]["schema"]["items"]["enum"] == list(get_args(Shown))
-    assert described["limit"]["schema"]["anyOf"][0] == {"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE}
+    assert described["limit"]["schema"]["anyOf"][0] == {"type": "integer", "minimum": 1, "maximum": MAX_PAGE}
     assert {"200", "304", "400", "503"} <= operation["responses"].keys()
     assert "422" not in operation["responses"]
 

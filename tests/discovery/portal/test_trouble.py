@@ -60,7 +60,7 @@ async def test_the_history_says_what_changed_and_which_change_of_a_tool_breaks_i
             await expect(every.last).to_contain_text("Registered version 1.0.0")
             await http.delete("/agents/orders")
             await expect(page.locator("#panel")).to_contain_text("No agent of this name is registered.")
-            await expect(every.first).to_contain_text("removed taken out by request")
+            await expect(every.first).to_contain_text("removed by request")
 
 
 async def test_what_a_tool_takes_is_said_in_words_with_its_schema_folded_under_them(registry: RunRegistry) -> None:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discovery.registry.leases import LIVE, Record, after_restart, changes_at, mass_silence, reported, turn
-from discovery.registry.table import turned
+from discovery.registry.leases import LIVE, Record, after_restart, changes_at, due_transition, mass_silence, reported
+from discovery.registry.table import moved
 from tests.discovery.conftest import registration
 
 T0 = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -26,12 +26,12 @@ def record(ttl: float | None = 30, **changes: object) -> Record:
 def at(one: Record, seconds: float) -> Record | None:
     """A record as sweeps at every change and at the end would leave it; None once it is removed."""
     while (due := changes_at(one)) is not None and due <= after(seconds):
-        step = turn(one, due)
+        step = due_transition(one, due)
         assert step is not None
         if step.status == "removed":
             return None
-        one = turned(one, step, due)
-    assert turn(one, after(seconds)) is None
+        one = moved(one, step, due)
+    assert due_transition(one, after(seconds)) is None
     return one
 
 
@@ -67,7 +67,7 @@ def test_within_its_lease_an_agent_is_what_it_says_it_is(reported_status: str) -
 
 def test_without_a_lease_an_agent_is_registered_for_ever() -> None:
     one = record(ttl=None)
-    assert (one.status, changes_at(one), turn(one, after(10**8))) == ("registered", None, None)
+    assert (one.status, changes_at(one), due_transition(one, after(10**8))) == ("registered", None, None)
 
 
 def test_the_reason_names_the_check_that_fails() -> None:
@@ -82,20 +82,20 @@ def test_after_a_restart_each_status_gets_its_full_term(silence: float) -> None:
     again = after_restart(one, after(5000))
     due = changes_at(again)
     assert due == after(5000 + {"up": 30, "stale": 60, "down": 600}[one.status])
-    assert turn(again, due - timedelta(microseconds=1)) is None
+    assert due_transition(again, due - timedelta(microseconds=1)) is None
 
 
 def test_one_that_turns_again_and_again_says_so() -> None:
     one = record()
     for minute in range(4):
         assert "times" not in one.reason
-        step = turn(one._replace(status="up", believed_from=after(60 * minute)), after(60 * minute + 30))
+        step = due_transition(one._replace(status="up", believed_from=after(60 * minute)), after(60 * minute + 30))
         assert step is not None
-        one = turned(one._replace(status="up"), step, after(60 * minute + 30))
+        one = moved(one._replace(status="up"), step, after(60 * minute + 30))
     assert one.reason == "no heartbeat within its lease of 30 s; its status changed 4 times within 10 minutes"
-    step = turn(one, after(3000))
+    step = due_transition(one, after(3000))
     assert step is not None
-    assert turned(one, step, after(3000)).reason == "no heartbeat for three leases of 30 s"
+    assert moved(one, step, after(3000)).reason == "no heartbeat for three leases of 30 s"
 
 
 @given(ttl=st.floats(0.1, 86_400), silence=st.floats(0, 400_000))
@@ -106,8 +106,8 @@ def test_what_is_said_to_come_next_comes_then_and_not_before(ttl: float, silence
     due = changes_at(one)
     assert due is not None
     assert due > after(silence)
-    assert turn(one, due - timedelta(microseconds=1)) is None
-    assert turn(one, due) is not None
+    assert due_transition(one, due - timedelta(microseconds=1)) is None
+    assert due_transition(one, due) is not None
 
 
 def fleet(size: int, silent: int, *, spread: float = 59) -> list[Record]:

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from discovery.api.agents import acknowledgement
 from discovery.contract import Registered, Registration
-from discovery.registry.answers import acknowledgement
+from discovery.registry import LastSeen, Store, StoreError
 from discovery.registry.leases import Record
 from discovery.registry.registry import Registry
 from discovery.registry.rules import Superseded
 from discovery.registry.search import Found
-from discovery.registry.store import Sighting, Store, StoreError
 from discovery.registry.table import Change
 from discovery.stores import open_store
 from discovery.stores.memory import MemoryStore
@@ -38,9 +38,9 @@ class WatchedStore(MemoryStore):
         self._write("append")
         await super().append(changes)
 
-    async def note(self, sightings: Iterable[Sighting]) -> None:
-        self._write("note")
-        await super().note(sightings)
+    async def save_last_seen(self, heartbeats: Iterable[LastSeen]) -> None:
+        self._write("last seen")
+        await super().save_last_seen(heartbeats)
 
     async def refill(self, records: Iterable[Record], revision: int, lineage: str) -> None:
         self._write("refill")
@@ -80,7 +80,7 @@ async def pass_time(registry: Registry, clock: Clock, seconds: float) -> None:
 async def told(registry: Registry, said: Registration, caller: str | None = None) -> tuple[Registered, bool]:
     """What an agent hears of its registration, and whether it is new."""
     accepted = await registry.register(said, caller)
-    return Registered.model_validate_json(acknowledgement(accepted, caller)), accepted.new
+    return acknowledgement(accepted, caller), accepted.new
 
 
 def status(registry: Registry, name: str = "customer-service") -> str | None:
@@ -135,7 +135,7 @@ async def test_heartbeats_are_written_down_in_one_batch_every_few_seconds(
         await pass_time(table, clock, 1)
         for name in names:
             await table.register(registration(name=name, ttl_seconds=30))
-    assert set(store.writes) == {"note"}
+    assert set(store.writes) == {"last seen"}
     assert 2 <= len(store.writes) <= 4
     await table.aclose()
     assert {record.last_seen for record in (await store.load()).records} == {clock.now}

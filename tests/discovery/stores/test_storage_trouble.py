@@ -3,7 +3,6 @@
 import ctypes
 import os
 import resource
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -43,22 +42,9 @@ def _obey_file_modes() -> None:
         ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)
 
 
-def _started_by(pid: int) -> list[int]:
-    threads = Path(f"/proc/{pid}/task").iterdir()
-    return [int(child) for thread in threads for child in (thread / "children").read_text(encoding="ascii").split()]
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 def _limit_files(pid: int, size_bytes: int) -> None:
-    """Files may not grow larger, in a process and in those that it has started."""
-    for one in (pid, *_started_by(pid)):
-        resource.prlimit(one, resource.RLIMIT_FSIZE, (size_bytes, resource.RLIM_INFINITY))
+    """The files of a process may not grow larger."""
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size_bytes, resource.RLIM_INFINITY))
 
 
 def _writable(folder: Path, writable: bool) -> None:
@@ -117,40 +103,3 @@ async def test_a_file_that_may_not_be_written_is_503_until_it_may(tmp_path: Path
 
             await eventually(is_taken, 15)
             assert [agent["name"] for agent in (await http.get("/agents")).json()] == ["kept", "new"]
-
-
-async def test_when_the_process_that_holds_the_file_dies_another_takes_its_place(tmp_path: Path) -> None:
-    with registry(tmp_path / "registry.db") as (process, http):
-        async with http:
-            assert await answer(http, "kept") == 201
-            (holder,) = _started_by(process.pid)
-            os.kill(holder, signal.SIGKILL)
-
-            async def is_taken() -> bool:
-                return await answer(http, "new") in {200, 201}
-
-            await eventually(is_taken, 15)
-            assert [agent["name"] for agent in (await http.get("/agents")).json()] == ["kept", "new"]
-            assert (await http.get("/agents/kept/history")).json()
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_the_process_that_holds_the_file_leaves_signals_to_the_registry(
-    tmp_path: Path, number: signal.Signals
-) -> None:
-    with registry(tmp_path / "registry.db") as (process, http):
-        async with http:
-            assert await answer(http, "kept") == 201
-            (holder,) = _started_by(process.pid)
-            os.kill(holder, number)
-            assert await answer(http, "new") == 201
-            assert _started_by(process.pid) == [holder]
-
-
-async def test_no_process_is_left_behind_by_a_registry_that_was_killed(tmp_path: Path) -> None:
-    with registry(tmp_path / "registry.db") as (process, http):
-        async with http:
-            assert await answer(http, "kept") == 201
-            (holder,) = _started_by(process.pid)
-            process.kill()
-    await eventually(lambda: not _runs(holder))

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from discovery.contract import Conflict, Reachability, Registration
+from discovery.registry import LastSeen, Line, Snapshot, Store, StoreError
 from discovery.registry.history import ContractDiff, GuardState
 from discovery.registry.leases import Record
-from discovery.registry.rules import Said, register, remove
-from discovery.registry.store import Line, Sighting, Snapshot, Store, StoreError
+from discovery.registry.rules import register, remove
 from discovery.registry.table import GUARD, Change, Draft, Table
 from discovery.stores import open_store
 from tests.discovery.conftest import registration
@@ -80,8 +80,8 @@ async def store(store_url: str) -> AsyncGenerator[Store]:
 
 
 async def write(store: Store, *changes: Change) -> None:
-    async with store.writing() as writing:
-        await writing.append(changes)
+    async with store.transaction() as transaction:
+        await transaction.append(changes)
 
 
 async def names(store: Store) -> list[str]:
@@ -92,8 +92,8 @@ async def test_a_new_store_is_empty_at_revision_zero_and_has_a_lineage_of_its_ow
     found = await store.load()
     assert (list(found.records), found.revision) == ([], 0)
     assert len(found.lineage) >= 8
-    async with store.writing() as writing:
-        assert (writing.revision, writing.lineage) == (0, found.lineage)
+    async with store.transaction() as transaction:
+        assert (transaction.revision, transaction.lineage) == (0, found.lineage)
 
 
 async def test_what_was_written_is_loaded_in_full(store: Store) -> None:
@@ -133,8 +133,8 @@ async def test_a_transaction_that_fails_leaves_nothing_behind(store: Store, requ
     await write(store, change(record()))
 
     async def fails() -> None:
-        async with store.writing() as writing:
-            await writing.append([removal(record(), 2)])
+        async with store.transaction() as transaction:
+            await transaction.append([removal(record(), 2)])
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -146,19 +146,19 @@ async def test_a_transaction_that_fails_leaves_nothing_behind(store: Store, requ
 async def test_a_sighting_moves_last_seen_forward_and_nothing_else(store: Store) -> None:
     await write(store, change(record()))
     later = T0 + timedelta(days=5)
-    earlier = Sighting(FULL.name, "pod-1", T0)
-    await store.note([Sighting("nobody", "default", later), Sighting(FULL.name, "pod-1", later), earlier])
+    earlier = LastSeen(FULL.name, "pod-1", T0)
+    await store.save_last_seen([LastSeen("nobody", "default", later), LastSeen(FULL.name, "pod-1", later), earlier])
     (found,) = (await store.load()).records
     assert found == record()._replace(last_seen=later, believed_from=later)
-    assert list(await store.sightings(T0 + timedelta(3))) == [Sighting(FULL.name, "pod-1", later)]
-    assert list(await store.sightings(later)) == []
+    assert list(await store.seen_after(T0 + timedelta(3))) == [LastSeen(FULL.name, "pod-1", later)]
+    assert list(await store.seen_after(later)) == []
     assert (await store.load()).revision == 1
 
 
 async def test_a_refill_leaves_exactly_what_was_given_under_its_lineage(store: Store) -> None:
     await write(store, change(record(registration(name="old"))))
-    async with store.writing() as writing:
-        await writing.refill([record(revision=7)], 7, "another-lineage")
+    async with store.transaction() as transaction:
+        await transaction.refill([record(revision=7)], 7, "another-lineage")
     found = await store.load()
     assert (list(found.records), found.revision, found.lineage) == ([record(revision=7)], 7, "another-lineage")
     assert [hit.name for hit in await store.search(["things"], every=True, limit=9)] == [FULL.name]
@@ -191,8 +191,8 @@ async def test_the_changes_since_a_revision_come_in_order_with_the_newest_record
     assert (found[1].guard, found[5].guard) == (guard, None)
     assert (found[2].fields, found[2].tools, found[2].reason) == (("version",), diff, "because")
     assert [one.revision for one in await store.since(4)] == [5, 6]
-    async with store.writing() as writing:
-        assert list(await writing.since(5)) == found[5:]
+    async with store.transaction() as transaction:
+        assert list(await transaction.since(5)) == found[5:]
 
 
 async def test_the_history_of_a_name_is_newest_first_in_pages_and_outlives_it(store: Store) -> None:
@@ -211,7 +211,7 @@ async def test_the_history_of_a_name_is_newest_first_in_pages_and_outlives_it(st
 async def test_old_history_is_forgotten_and_the_table_stays(store: Store) -> None:
     old = change(record())._replace(at=T0 - timedelta(days=31))
     await write(store, old, change(record(revision=2), "updated"))
-    await store.forget(T0 - timedelta(days=30))
+    await store.prune_history(T0 - timedelta(days=30))
     assert [entry.revision for entry in await store.history(FULL.name, limit=9)] == [2]
     assert len((await store.load()).records) == 1
 
@@ -279,25 +279,13 @@ async def test_what_is_exported_fills_another_store_that_is_empty_and_no_other(s
 
 async def test_writers_take_turns_and_each_sees_what_the_one_before_it_wrote(store: Store) -> None:
     async def one_more(name: str) -> None:
-        async with store.writing() as writing:
-            await writing.append([change(record(registration(name=name), revision=writing.revision + 1))])
+        async with store.transaction() as transaction:
+            await transaction.append([change(record(registration(name=name), revision=transaction.revision + 1))])
 
     await asyncio.gather(*(one_more(f"n{number}") for number in range(20)))
     found = await store.load()
     assert found.revision == 20
     assert sorted(one.revision for one in found.records) == list(range(1, 21))
-
-
-async def test_changes_are_added_where_they_follow_on_what_is_there_and_nowhere_else(store: Store) -> None:
-    lineage = (await store.load()).lineage
-    assert await store.add([change(record()), change(record(revision=2), "updated")], lineage)
-    for revision, table in ((2, lineage), (4, lineage), (3, "another-lineage")):
-        assert not await store.add([change(record(registration(name="other"), revision=revision))], table)
-    found = await store.load()
-    assert (list(found.records), found.revision) == ([record(revision=2)], 2)
-    assert [entry.revision for entry in await store.history(FULL.name, limit=9)] == [2, 1]
-    assert await store.add([removal(record(), 3)], lineage)
-    assert (list((await store.load()).records), (await store.load()).revision) == ([], 3)
 
 
 EVERYTHING_ELSE: dict[str, Any] = {
@@ -322,32 +310,31 @@ EVERYTHING_ELSE: dict[str, Any] = {
 }
 
 
-async def test_a_registration_is_kept_as_it_was_said_last_whichever_of_its_fields_changed(store: Store) -> None:
-    lineage = (await store.load()).lineage
-    table, now = Table(lineage=lineage), WHOLE
+async def test_the_latest_registration_is_kept_whichever_of_its_fields_changed(store: Store) -> None:
+    table, now = Table(), WHOLE
 
-    async def hear(*said: Registration | None) -> None:
+    async def apply(*registrations: Registration | None) -> None:
         nonlocal now
         now += timedelta(seconds=1)
         draft = Draft(table, now)
-        for one in said:
+        for one in registrations:
             if one is None:
                 remove(draft, FULL.name, None, None)
             else:
-                register(draft, Said.of(one, "10.0.0.7", table))
-        assert await store.add(draft.changes, lineage)
+                register(draft, one, "10.0.0.7")
+        await write(store, *draft.changes)
         for change in draft.changes:
             table.apply(change)
         assert list((await store.load()).records) == list(table)
 
     one_by_one = [FULL.model_validate(FULL.model_dump() | {field: EVERYTHING_ELSE[field]}) for field in EVERYTHING_ELSE]
     other = FULL.model_validate(FULL.model_dump() | EVERYTHING_ELSE)
-    for said in (FULL, *one_by_one, other, FULL):
-        await hear(said)
-    await hear(*one_by_one)
-    await hear(other, None, FULL)
-    await hear(None, other)
-    await hear(FULL, None)
+    for registered in (FULL, *one_by_one, other, FULL):
+        await apply(registered)
+    await apply(*one_by_one)
+    await apply(other, None, FULL)
+    await apply(None, other)
+    await apply(FULL, None)
     assert set(EVERYTHING_ELSE) == set(Registration.model_fields) - {"name", "instance_id"}
 
 

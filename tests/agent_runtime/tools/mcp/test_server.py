@@ -22,18 +22,18 @@ from agent_runtime import Agent, StartError
 from agent_runtime.events import Decision, Finished, ToolCall, ToolResult
 from agent_runtime.models.scripted import ScriptedModel
 from agent_runtime.server.app import create_app
-from agent_runtime.tools.base import run_tool
+from agent_runtime.tools import run_tool
 from discovery.app import create_app as create_registry
 from discovery.settings import Settings
 from tests.agents import called, eventually, free_port, write_agent
 from tests.serving import serve
 
 HERE = Path(__file__).parent
-PROGRAM: dict[str, Any] = {"command": sys.executable, "args": [str(HERE / "mcp_program.py")]}
+PROGRAM: dict[str, Any] = {"command": sys.executable, "args": [str(HERE / "server_program.py")]}
 
 
 def mute(answers: str, **more: Any) -> dict[str, Any]:
-    return {"command": sys.executable, "args": [str(HERE / "mcp_mute.py"), answers], **more}
+    return {"command": sys.executable, "args": [str(HERE / "mute_server.py"), answers], **more}
 
 
 def agent_with(folder: Path, servers: dict[str, Any], model: ScriptedModel | None = None, **sections: Any) -> Agent:
@@ -214,7 +214,7 @@ async def test_a_program_killed_while_nobody_calls_it_degrades_the_agent_until_i
         told = await call(agent, "stock", item="pegs")
         assert told.is_error
         assert "The MCP server warehouse is down" in told.content
-        assert "tried again in the background" in told.content
+        assert "reconnected in the background" in told.content
         await up(agent)
         after = await whoami(agent)
         assert after["pid"] != before["pid"]
@@ -340,7 +340,7 @@ async def test_health_and_the_registry_say_degraded_and_the_agent_still_takes_tr
 async def test_without_the_extra_the_agent_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in [name for name in sys.modules if name.split(".")[0] == "mcp" or name.endswith("tools.mcp_transport")]:
+    for name in [name for name in sys.modules if name.split(".")[0] == "mcp" or name.endswith("tools.mcp.transport")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "mcp", None)
     with pytest.raises(StartError, match=r"pip install 'myagent\[mcp\]'"):

@@ -16,7 +16,7 @@ from agent_runtime.agent_file import load
 from agent_runtime.events import Decision, Message, ToolSpec, Usage
 from agent_runtime.models.scripted import Reply, ScriptedModel
 from agent_runtime.server.app import create_app
-from agent_runtime.tools.remote.agent import MAX_DEPTH
+from agent_runtime.tools.remote import MAX_DEPTH
 from discovery.app import create_app as create_registry
 from discovery.settings import Settings
 from tests.agents import called, eventually, free_port, write_agent
@@ -158,7 +158,7 @@ async def test_agents_that_ask_each_other_stop_with_a_sentence(tmp_path: Path) -
     async with registry() as url, AsyncExitStack() as stack:
         ping = await both(tmp_path, url, stack)
         result = await ping.run("Do you know?")
-    assert f"No further agent can be asked: {MAX_DEPTH} agents are waiting" in result.answer
+    assert f"No further agent can be called: {MAX_DEPTH} agents are waiting" in result.answer
     assert result.stop_reason == "finished"
     assert result.usage.total_tokens == 200 * (MAX_DEPTH + 1)
 

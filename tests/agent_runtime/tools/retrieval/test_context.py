@@ -15,9 +15,8 @@ from agent_runtime import Agent, ConfigError, StartError, ToolError
 from agent_runtime.config import ContextConfig
 from agent_runtime.models.scripted import ScriptedModel
 from agent_runtime.secrets import Credential
-from agent_runtime.tools.retrieval.cache import cache_for
-from agent_runtime.tools.retrieval.context import VectorContext
-from agent_runtime.tools.retrieval.index import MemoryIndex, VectorIndex
+from agent_runtime.tools.retrieval import MemoryIndex, VectorIndex, VectorSearch
+from agent_runtime.tools.retrieval.embedder import cache_for
 from agent_runtime.tools.retrieval.pgvector import PgVectorIndex
 from tests.agent_runtime.tools.retrieval.pdf_file import write_pdf
 from tests.agent_runtime.tools.words import WordEmbedder
@@ -42,7 +41,7 @@ def handbook(folder: Path, **documents: str) -> ContextConfig:
 
 async def opening(config: ContextConfig, folder: Path) -> str:
     with pytest.raises(StartError) as caught:
-        async with VectorContext(config, folder):
+        async with VectorSearch(config, folder):
             pass
     return str(caught.value)
 
@@ -55,7 +54,7 @@ async def test_a_pattern_without_a_document_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize("pattern", ["/etc/*.md", "", "a**b"])
 async def test_a_pattern_that_is_none_is_said(tmp_path: Path, pattern: str) -> None:
     message = await opening(ContextConfig(documents=[pattern]), tmp_path)
-    assert message.startswith("a pattern of documents cannot be used: ")
+    assert message.startswith("a pattern in `documents` is invalid: ")
 
 
 async def test_a_document_that_is_not_text_is_named(tmp_path: Path) -> None:
@@ -81,7 +80,7 @@ async def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.Monk
 async def embedded_by(config: ContextConfig, folder: Path, *, name: str = "words", size: int = 512) -> list[str]:
     """The texts that opening the search embeds, and a check that it finds what it should."""
     embedder = WordEmbedder(name, size)
-    async with VectorContext(config, folder, embedder=embedder) as context:
+    async with VectorSearch(config, folder, embedder=embedder) as context:
         asked = list(embedder.asked)
         assert "Twenty-five days" in await context.call({"question": "How many days of holiday?"})
     return asked
@@ -170,11 +169,11 @@ def index(request: pytest.FixtureRequest) -> VectorIndex:
 
 async def test_the_passages_that_fit_best_come_first_with_their_source(tmp_path: Path, index: VectorIndex) -> None:
     config = handbook(tmp_path)
-    async with VectorContext(config, tmp_path, index=index, embedder=WordEmbedder()) as context:
+    async with VectorSearch(config, tmp_path, index=index, embedder=WordEmbedder()) as context:
         found = await context.call({"question": "annual leave days"})
         assert found.startswith("**Leave > Annual leave** (leave.md)\n\nTwenty-five days of holiday.\n\n**Leave > Sick")
         assert found.count("(leave.md)") == 2
-        assert await context.call({"question": "prime numbers"}) == "Nothing in the documents fits this question."
+        assert await context.call({"question": "prime numbers"}) == "No passage of the documents matches this question."
         for wrong in ({}, {"question": " "}, {"question": 5}):
             with pytest.raises(ToolError, match="`question` must be a text"):
                 await context.call(wrong)
@@ -184,13 +183,13 @@ async def test_a_page_of_a_pdf_is_named(tmp_path: Path, index: VectorIndex) -> N
     pytest.importorskip("pypdf", reason="needs the vector extra")
     write_pdf(tmp_path / "a.pdf", [["Nothing here"], ["Holiday: twenty-five days"]])
     config = ContextConfig(documents=["*.pdf"], top_k=1)
-    async with VectorContext(config, tmp_path, index=index, embedder=WordEmbedder()) as context:
+    async with VectorSearch(config, tmp_path, index=index, embedder=WordEmbedder()) as context:
         assert (await context.call({"question": "days of holiday"})).startswith("**a.pdf** (a.pdf, page 2)\n\n")
 
 
 async def test_passages_with_any_text_are_kept_as_they_are(tmp_path: Path, index: VectorIndex) -> None:
     (tmp_path / "a.md").write_text("# 'Quoted' \\ $1 %s\nFünf 🎉 [1,2]\n")
-    async with VectorContext(
+    async with VectorSearch(
         ContextConfig(documents=["a.md"]), tmp_path, index=index, embedder=WordEmbedder()
     ) as context:
         assert await context.call({"question": "fünf"}) == "**'Quoted' \\ $1 %s** (a.md)\n\nFünf 🎉 [1,2]"
@@ -203,7 +202,7 @@ async def opened(url: str, folder: Path, corpus: str, config: ContextConfig, que
     """What opening it embeds, and what it finds."""
     embedder = WordEmbedder()
     index = PgVectorIndex(Credential(url), corpus)
-    async with VectorContext(config, folder, index=index, embedder=embedder) as context:
+    async with VectorSearch(config, folder, index=index, embedder=embedder) as context:
         asked = embedder.asked[1:]  # the first is to learn the size of the vectors
         return list(asked), await context.call({"question": question})
 
@@ -253,7 +252,7 @@ async def test_a_database_that_may_not_have_the_extension_is_one_sentence(tmp_pa
     index = PgVectorIndex(Credential(pgvector_url.replace("://postgres", "://poor", 1)), "a")
     try:
         with pytest.raises(StartError, match=r"^index: pgvector needs the extension `vector` in the database of "):
-            async with VectorContext(handbook(tmp_path), tmp_path, index=index, embedder=WordEmbedder()):
+            async with VectorSearch(handbook(tmp_path), tmp_path, index=index, embedder=WordEmbedder()):
                 pass
     finally:
         await connection.execute("DROP ROLE poor")
@@ -263,7 +262,7 @@ async def test_a_database_that_may_not_have_the_extension_is_one_sentence(tmp_pa
 async def test_a_postgres_out_of_reach_is_one_sentence_without_the_password(tmp_path: Path) -> None:
     index = PgVectorIndex(Credential("postgresql://agents:hush-hush@127.0.0.1:9/agents"), "a")
     with pytest.raises(StartError, match=r"^the vector index in Postgres cannot be opened: ") as caught:
-        async with VectorContext(handbook(tmp_path), tmp_path, index=index, embedder=WordEmbedder()):
+        async with VectorSearch(handbook(tmp_path), tmp_path, index=index, embedder=WordEmbedder()):
             pass
     assert "hush-hush" not in str(caught.value)
 
@@ -272,7 +271,7 @@ async def test_an_index_that_goes_away_is_the_models_to_read(tmp_path: Path, pgv
     import asyncpg
 
     index = PgVectorIndex(Credential(pgvector_url), "a")
-    async with VectorContext(handbook(tmp_path), tmp_path, index=index, embedder=WordEmbedder()) as context:
+    async with VectorSearch(handbook(tmp_path), tmp_path, index=index, embedder=WordEmbedder()) as context:
         connection = await asyncpg.connect(pgvector_url)
         await connection.execute("DROP TABLE context_passages_512")
         await connection.close()
@@ -310,7 +309,7 @@ async def test_the_handbook_finds_the_section_that_answers_a_question(monkeypatc
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     questions = yaml.safe_load((HANDBOOK / "questions.yaml").read_text(encoding="utf-8"))
     assert len(questions) == 20
-    async with VectorContext(ContextConfig(documents=["handbook/*.md"], top_k=4), HANDBOOK) as handbook:
+    async with VectorSearch(ContextConfig(documents=["handbook/*.md"], top_k=4), HANDBOOK) as handbook:
         places: list[int] = []
         for question in questions:
             found = await handbook.call({"question": question["ask"]})
@@ -326,7 +325,7 @@ async def test_the_handbook_finds_the_section_that_answers_a_question(monkeypatc
         assert "(handbook/leave.md)\n\n" in found
         assert found.count("(handbook/") <= 4
         unrelated = await handbook.call({"question": "prime numbers and their distribution"})
-        assert unrelated == "Nothing in the documents fits this question."
+        assert unrelated == "No passage of the documents matches this question."
         for wrong in ({}, {"question": ""}, {"question": 5}):
             with pytest.raises(ToolError, match="`question` must be a text"):
                 await handbook.call(wrong)

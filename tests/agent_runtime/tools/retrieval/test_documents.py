@@ -159,7 +159,7 @@ def test_a_pdf_without_text_is_said(tmp_path: Path, caplog: pytest.LogCaptureFix
     (tmp_path / "b.md").write_text("Text.")
     with caplog.at_level(logging.WARNING, "agent_runtime"):
         assert [passage.source for passage in read_documents(["*.*"], tmp_path)] == ["b.md"]
-    assert "the document scan.pdf has no text; of a scan, only the pictures are there" in caplog.text
+    assert "the document scan.pdf has no text; a scan contains only images" in caplog.text
 
 
 @pytest.mark.usefixtures("pdf")
