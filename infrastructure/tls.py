@@ -1,6 +1,6 @@
-"""Certificates: of a server, of a client, and what is wrong with the files that hold them, in words for an operator.
+"""TLS contexts of servers and clients, and clear messages for certificate files that cannot be used.
 
-Every function reads files, and so belongs into a thread once an event loop runs.
+Every function reads files: call it in a thread while an event loop runs.
 """
 
 import logging
@@ -15,12 +15,12 @@ CERTIFICATE, KEY = "-----BEGIN CERTIFICATE-----", "PRIVATE KEY-----"
 
 
 class TlsError(ValueError):
-    """A file is missing, is something else, or does not go with the other one; the operator has to act."""
+    """A certificate or key file is missing, invalid, or does not match the other one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerTls:
-    """What a server needs to answer over https. With a `client_ca`, only who has a certificate of it gets in."""
+    """The files of an HTTPS server. With `client_ca`, clients need a certificate issued by it."""
 
     certificate: Path
     key: Path
@@ -28,18 +28,18 @@ class ServerTls:
     client_ca: Path | None = None
 
     def check(self) -> None:
-        """Try the files as the server will.
+        """Load the files as the server will.
 
         Raises:
-            TlsError: saying which file, and what is the matter with it.
+            TlsError: A file cannot be used; the message says which and why.
         """
         self.context()
 
     def context(self) -> ssl.SSLContext:
-        """The files as they are now.
+        """A context of the files as they are now.
 
         Raises:
-            TlsError: as `check` does.
+            TlsError: As `check`.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         _load_pair(context, self.certificate, self.key, self.key_password)
@@ -50,34 +50,31 @@ class ServerTls:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The same for uvicorn; a certificate that is renewed is shown from the next handshake on."""
-        return {"ssl_context_factory": self._renewed}
-
-    def _renewed(self, *_: object) -> ssl.SSLContext:
-        return _Renewed(self).context
+        """Options for uvicorn; a renewed certificate is used from the next handshake."""
+        return {"ssl_context_factory": lambda *_: _ReloadedContext(self).context}
 
 
-class _Renewed:
-    """The context of a server, which looks at every handshake whether its certificate was renewed."""
+class _ReloadedContext:
+    """A server's context that checks at every handshake whether the certificate was renewed."""
 
     def __init__(self, tls: ServerTls) -> None:
         self._tls = tls
-        self._seen = self._signature()
+        self._loaded = self._file_times()
         self.context = self._latest = tls.context()
-        self.context.sni_callback = self._look  # called for clients that name no server, too
+        self.context.sni_callback = self._use_latest  # also called for clients that send no server name
 
-    def _look(self, handshake: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
-        # On the event loop: two looks at a file's time, and once in its life the reading of a page of text.
-        if (now := self._signature()) != self._seen:
-            self._seen = now
+    def _use_latest(self, handshake: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        # On the event loop: two calls of stat, and a small file is read when it changed.
+        if (now := self._file_times()) != self._loaded:
+            self._loaded = now
             try:
                 self._latest = self._tls.context()
-                logger.info("%s was renewed, and is shown from now on", self._tls.certificate)
-            except TlsError as error:  # half written, perhaps: the rest of it is seen at the next handshake
-                logger.error("the certificate before it is shown on: %s", error)
+                logger.info("%s was renewed and is used from now on", self._tls.certificate)
+            except TlsError as error:  # it may be half written: the next handshake tries again
+                logger.error("the previous certificate stays in use: %s", error)
         handshake.context = self._latest
 
-    def _signature(self) -> tuple[tuple[int, int] | None, ...]:
+    def _file_times(self) -> tuple[tuple[int, int] | None, ...]:
         return tuple(_times(file) for file in (self._tls.certificate, self._tls.key))
 
 
@@ -92,12 +89,12 @@ def _times(file: Path) -> tuple[int, int] | None:
 def client_tls(
     *, ca: Path | None = None, certificate: Path | None = None, key: Path | None = None
 ) -> ssl.SSLContext | None:
-    """What a client trusts and shows; None where nothing is said, which is the system's authorities and no certificate.
+    """The context of a client, or None without options: the system's authorities and no client certificate.
 
-    With a `ca` the system's authorities are not trusted.
+    With `ca`, the system's authorities are not trusted.
 
     Raises:
-        TlsError: saying which file, and what is the matter with it.
+        TlsError: A file cannot be used; the message says which and why.
     """
     if ca is None and certificate is None:
         return None
@@ -106,7 +103,7 @@ def client_tls(
         _load_authorities(context, ca)
     if certificate is not None:
         if key is None:
-            raise TlsError(f"{certificate} is of no use without the file with its private key")
+            raise TlsError(f"{certificate} needs the file with its private key")
         _load_pair(context, certificate, key, None)
     return context
 
@@ -115,14 +112,14 @@ def _load_pair(context: ssl.SSLContext, certificate: Path, key: Path, password: 
     _read(certificate, CERTIFICATE, "certificate")
     _read(key, KEY, "private key")
     try:
-        # A password in any case, or the library would ask for one at the terminal.
+        # An empty password, because with None the library asks for one at the terminal.
         context.load_cert_chain(certificate, key, password or "")
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            raise TlsError(f"{key} holds the private key of another certificate than {certificate}") from None
+            raise TlsError(f"{key} is not the private key of {certificate}") from None
         if "ENCRYPTED" in _read(key, KEY, "private key") or error.reason == "BAD_DECRYPT":
-            what = "another password" if password else "a password"
-            raise TlsError(f"{key} is encrypted, and needs {what}") from None
+            problem = "the password is wrong" if password else "it needs a password"
+            raise TlsError(f"{key} is encrypted: {problem}") from None
         why = error.reason or "it cannot be parsed"
         raise TlsError(f"{certificate} and {key} cannot be used as a certificate and its key: {why}") from None
 
@@ -132,7 +129,7 @@ def _load_authorities(context: ssl.SSLContext, ca: Path) -> None:
     try:
         context.load_verify_locations(ca)
     except ssl.SSLError as error:
-        raise TlsError(f"{ca} holds a certificate that cannot be used: {error.reason or 'it is damaged'}") from None
+        raise TlsError(f"{ca} contains an invalid certificate: {error.reason or 'it is damaged'}") from None
 
 
 def _read(path: Path, mark: str, what: str) -> str:
@@ -141,5 +138,5 @@ def _read(path: Path, mark: str, what: str) -> str:
     except OSError as error:
         raise TlsError(f"{path} cannot be read: {error.strerror}") from None
     if mark not in text:
-        raise TlsError(f"{path} holds no {what} in PEM format (-----BEGIN …)")
+        raise TlsError(f"{path} contains no {what} in PEM format (-----BEGIN …)")
     return text

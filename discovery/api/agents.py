@@ -210,7 +210,6 @@ def _lease(ttl_seconds: float | None, begins: datetime) -> Lease | None:
     return Lease(ttl_seconds=ttl_seconds, interval_seconds=interval_seconds(ttl_seconds), expires_at=expires_at)
 
 
-@lru_cache(maxsize=4096)  # the same for each heartbeat of an agent
 def _warnings(endpoint: str, caller: str | None) -> list[Notice]:
     if urlsplit(endpoint).hostname in {"0.0.0.0", "::"}:
         message = f"{endpoint} is an address to listen on, not one to call."
@@ -256,7 +255,6 @@ async def _whole(request: Request, body: bytes) -> Response:
     return Response(body, media_type="application/json", headers=headers)
 
 
-@lru_cache(maxsize=256)
 def takes_gzip(accepted: str) -> bool:
     """Whether an `Accept-Encoding` accepts gzip (RFC 9110, 12.5.3)."""
     weights: dict[str, float] = {}

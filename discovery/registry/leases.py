@@ -4,11 +4,10 @@ import time
 from bisect import bisect_right
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from functools import lru_cache
 from math import ceil
 from typing import Literal, NamedTuple
 
-from discovery.contract import Conflict, Reachability, Registration, ReportedStatus
+from discovery.contract import Conflict, Reachability, Registration
 from discovery.registry.history import GuardState
 
 STALE_AFTER_LEASES = 1
@@ -61,12 +60,8 @@ class Record(NamedTuple):
     @property
     def lease(self) -> timedelta | None:
         """How long a registration is valid without a heartbeat; None for ever."""
-        return _lease(self.registration.ttl_seconds)
-
-
-@lru_cache(maxsize=1024)  # used several times by each heartbeat
-def _lease(ttl_seconds: float | None) -> timedelta | None:
-    return None if ttl_seconds is None else timedelta(seconds=ttl_seconds)
+        ttl_seconds = self.registration.ttl_seconds
+        return None if ttl_seconds is None else timedelta(seconds=ttl_seconds)
 
 
 def elapsed() -> float:
@@ -87,14 +82,9 @@ def reported(registration: Registration) -> tuple[Status, str]:
     failing = [
         f"{check.name}: {check.reason}" if check.reason else check.name for check in registration.checks if not check.ok
     ]
-    return _reported(registration.status, registration.ttl_seconds is not None, "; ".join(failing)[:500])
-
-
-@lru_cache(maxsize=64)  # nearly all reports are equal
-def _reported(status: ReportedStatus, is_leased: bool, failing: str) -> tuple[Status, str]:
-    report = f"{status} ({failing})" if failing else status
-    if is_leased:
-        return status, f"reported {report} by its heartbeat"
+    report = f"{registration.status} ({'; '.join(failing)[:500]})" if failing else registration.status
+    if registration.ttl_seconds is not None:
+        return registration.status, f"reported {report} by its heartbeat"
     return "registered", f"sends no heartbeats; when it registered it reported {report}"
 
 
@@ -111,12 +101,14 @@ def changes_at(record: Record) -> datetime | None:
 
 def due_at(record: Record) -> datetime | None:
     """The earliest time at which a sweep may have something to do for a record; None for never."""
-    due, lease = changes_at(record), record.lease
-    if due is None or lease is None:
+    due = changes_at(record)
+    if due is None:
         return None
     if record.status not in LIVE and record.last_seen > record.since:  # a heartbeat came after silence
         return record.last_seen
-    return due if record.conflict is None else min(due, record.conflict.last_seen + lease)
+    if record.conflict is not None and record.lease is not None:
+        return min(due, record.conflict.last_seen + record.lease)
+    return due
 
 
 def due_transition(record: Record, now: datetime) -> Transition | None:

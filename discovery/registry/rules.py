@@ -1,11 +1,11 @@
 """What a registration, a removal and a sweep change: each function reads a draft and adds its changes. Pure."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
 from discovery.contract import Conflict, Reachability, Registration
 from discovery.registry.contract_diff import contract_diff
-from discovery.registry.leases import LIVE, Record, Transition, due_transition, mass_silence, reported
+from discovery.registry.leases import LIVE, Record, Transition, due_at, due_transition, mass_silence, reported
 from discovery.registry.table import Draft, Key, Table, moved
 
 MAX_EARLIER_PROCESSES = 8
@@ -109,15 +109,15 @@ def remove(draft: Draft, name: str, instance_id: str | None, boot_id: str | None
 
 def sweep(draft: Draft, horizon: datetime) -> None:
     """Make the status changes that are due at the horizon. During mass silence nothing goes further than stale."""
-    for record in list(draft.table):
+    due = [record for record in draft.table if (at := due_at(record)) is not None and at <= draft.now]
+    for record in due:
         step = due_transition(record, horizon)
         if step is not None and step.status not in {"down", "removed"}:
             draft.move(record, step)
-    records = draft.records()
-    guard = mass_silence(records, draft.now)
+    guard = mass_silence(draft.records(), draft.now)
     if (guard and guard.until) != (draft.guard and draft.guard.until):
         draft.set_guard(guard)
-    for record in records:
+    for record in filter(None, [draft.get(record.key) for record in due]):
         step = due_transition(record, horizon) if guard is None else None
         if step is not None and step.status == "removed":
             draft.remove(record.key, step.reason)
@@ -126,17 +126,6 @@ def sweep(draft: Draft, horizon: datetime) -> None:
         elif record.conflict and record.lease and draft.now >= record.conflict.last_seen + record.lease:
             reason = f"the process at {record.conflict.endpoint} claims this entry no longer"
             draft.put("conflict", record._replace(conflict=None), reason=reason)
-
-
-def is_due(table: Table, now: datetime, margin: timedelta) -> bool:
-    """Whether a sweep would change anything. Looks at the records only when something may be due."""
-    if not table.is_due(now):
-        return False
-    trial = Draft(table, now)
-    sweep(trial, now - margin)
-    if not trial.changes:
-        table.schedule()
-    return bool(trial.changes)
 
 
 def reached(draft: Draft, key: Key, found: Reachability) -> None:

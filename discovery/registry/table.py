@@ -132,11 +132,11 @@ class Draft:
     now: datetime
     changes: list[Change] = field(default_factory=list[Change])
     _records: dict[Key, Record | None] = field(default_factory=dict[Key, "Record | None"])
-    _guard: list[GuardState | None] = field(default_factory=list["GuardState | None"])
     next: int = field(init=False)  # the revision of the next change
+    guard: GuardState | None = field(init=False)  # mass silence after the changes
 
     def __post_init__(self) -> None:
-        self.next = self.table.revision + 1
+        self.next, self.guard = self.table.revision + 1, self.table.guard
 
     def get(self, key: Key) -> Record | None:
         """One instance after the changes."""
@@ -148,11 +148,6 @@ class Draft:
             return list(self.table)
         rest = [record for record in self.table if record.key not in self._records]
         return rest + [record for record in self._records.values() if record is not None]
-
-    @property
-    def guard(self) -> GuardState | None:
-        """Mass silence after the changes."""
-        return self._guard[-1] if self._guard else self.table.guard
 
     def keys_of(self, name: str) -> list[Key]:
         """The instances of a name after the changes."""
@@ -185,7 +180,7 @@ class Draft:
         """Record that mass silence began, grew or ended."""
         reason = f"{len(guard.silent)} fell silent within a minute" if guard else "it is over"
         self._add("guard", GUARD, None, reason, guard=guard)
-        self._guard.append(guard)
+        self.guard = guard
 
     def _add(
         self,

@@ -6,65 +6,31 @@ from uuid import uuid4
 from discovery.registry.leases import Record
 from discovery.registry.search import indexed
 from discovery.registry.table import Change, Key
-from discovery.stores.rows import AGENT_COLUMNS, HISTORY_COLUMNS, agent_values, change_of, record_of, too_new
+from discovery.stores.rows import (
+    AGENT_COLUMNS,
+    AGENTS_TABLE,
+    HISTORY_COLUMNS,
+    HISTORY_TABLE,
+    agent_values,
+    change_of,
+    insert,
+    record_of,
+    too_new,
+    upsert,
+)
 
 FORMAT = 1
 CHANNEL = "discovery"
 SCHEMA_LOCK = 0x6469_7363  # any fixed number: registries that start together make the tables one after the other
 
-TABLES = """
+_TYPES = {"schema": "discovery.", "time": "timestamptz", "json": "json", "integer": "bigint"}
+_TYPES |= {"number": "double precision"}
+TABLES = f"""
 CREATE SCHEMA discovery;
-CREATE TABLE discovery.agents (
-    name text NOT NULL,
-    instance_id text NOT NULL,
-    endpoint text NOT NULL,
-    status text NOT NULL,
-    status_reason text NOT NULL,
-    agent_type text NOT NULL,
-    version text NOT NULL,
-    description text,
-    owner text,
-    last_seen timestamptz NOT NULL,
-    since timestamptz NOT NULL,
-    registered_at timestamptz NOT NULL,
-    reported_status text NOT NULL,
-    ttl_seconds double precision,
-    public_endpoint text,
-    observed_address text,
-    boot_id text,
-    tools json NOT NULL,
-    tags json NOT NULL,
-    checks json NOT NULL,
-    skills json NOT NULL,
-    protocols json NOT NULL,
-    links json,
-    model json,
-    metadata json NOT NULL,
-    config_fingerprint text,
-    turns json NOT NULL,
-    earlier json NOT NULL,
-    conflict json,
-    reachability json,
-    revision bigint NOT NULL,
-    words tsvector NOT NULL,
-    PRIMARY KEY (name, instance_id)
-);
+{AGENTS_TABLE.format(**_TYPES)};
+ALTER TABLE discovery.agents ADD COLUMN words tsvector NOT NULL;
 CREATE INDEX agents_by_words ON discovery.agents USING gin (words);
-CREATE TABLE discovery.history (
-    revision bigint PRIMARY KEY,
-    at timestamptz NOT NULL,
-    kind text NOT NULL,
-    name text NOT NULL,
-    instance_id text NOT NULL,
-    status text NOT NULL,
-    reason text NOT NULL,
-    version text NOT NULL,
-    endpoint text NOT NULL,
-    boot_id text,
-    fields json NOT NULL,
-    tools json
-);
-CREATE INDEX history_by_name ON discovery.history (name, revision);
+{HISTORY_TABLE.format(**_TYPES)};
 CREATE TABLE discovery.state (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     format integer NOT NULL,
@@ -81,18 +47,9 @@ SELECT name, max(ts_rank(words, query)) AS best FROM discovery.agents, (SELECT $
 WHERE words @@ query GROUP BY name ORDER BY best DESC, name LIMIT $2
 """
 _COLUMNS = (*AGENT_COLUMNS, "words")
-_PLACES = ", ".join(
-    f"${place}" + ("::text::tsvector" if one == "words" else "") for place, one in enumerate(_COLUMNS, 1)
-)
-_UPDATES = ", ".join(f"{one} = excluded.{one}" for one in _COLUMNS if one not in {"name", "instance_id"})
-PUT = (
-    f"INSERT INTO discovery.agents ({', '.join(_COLUMNS)}) VALUES ({_PLACES}) "
-    f"ON CONFLICT (name, instance_id) DO UPDATE SET {_UPDATES}"
-)
-LOG = (
-    f"INSERT INTO discovery.history ({', '.join(HISTORY_COLUMNS)}) "
-    f"VALUES ({', '.join(f'${place}' for place, _ in enumerate(HISTORY_COLUMNS, 1))})"
-)
+_PLACES = [f"${place}" + ("::text::tsvector" if one == "words" else "") for place, one in enumerate(_COLUMNS, 1)]
+PUT = upsert("discovery.agents", _COLUMNS, _PLACES)
+LOG = insert("discovery.history", HISTORY_COLUMNS, [f"${place}" for place, _ in enumerate(HISTORY_COLUMNS, 1)])
 # Postgres has four weights, from A (best) to D.
 _WEIGHT_LABELS = {"name": "A", "tools": "B", "skills": "B", "description": "C", "tags": "D", "owner": "D"}
 

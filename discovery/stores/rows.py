@@ -1,8 +1,8 @@
-"""Records and history as plain columns: what every SQL store writes and reads. Knows no database."""
+"""Records and history as plain columns: the tables and values that both SQL stores share."""
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -28,10 +28,73 @@ HISTORY_COLUMNS = (
     *("revision", "at", "kind", "name", "instance_id", "status", "reason", "version", "endpoint", "boot_id"),
     *("fields", "tools"),
 )
+# With the names of a database's types: `schema` is a prefix of table names, `integer` one of 64 bits.
+AGENTS_TABLE = """
+CREATE TABLE {schema}agents (
+    name text NOT NULL,
+    instance_id text NOT NULL,
+    endpoint text NOT NULL,
+    status text NOT NULL,
+    status_reason text NOT NULL,
+    agent_type text NOT NULL,
+    version text NOT NULL,
+    description text,
+    owner text,
+    last_seen {time} NOT NULL,     -- times are UTC, this one is written every few seconds
+    since {time} NOT NULL,         -- of the status
+    registered_at {time} NOT NULL,
+    reported_status text NOT NULL, -- by the agent itself
+    ttl_seconds {number},
+    public_endpoint text,
+    observed_address text,
+    boot_id text,
+    tools {json} NOT NULL,
+    tags {json} NOT NULL,
+    checks {json} NOT NULL,
+    skills {json} NOT NULL,
+    protocols {json} NOT NULL,
+    links {json},
+    model {json},
+    metadata {json} NOT NULL,
+    config_fingerprint text,
+    turns {json} NOT NULL,         -- when its status changed lately
+    earlier {json} NOT NULL,       -- processes that held the entry before
+    conflict {json},
+    reachability {json},
+    revision {integer} NOT NULL,
+    PRIMARY KEY (name, instance_id)
+)"""
+HISTORY_TABLE = """
+CREATE TABLE {schema}history (
+    revision {integer} PRIMARY KEY,
+    at {time} NOT NULL,
+    kind text NOT NULL,
+    name text NOT NULL,
+    instance_id text NOT NULL,
+    status text NOT NULL,
+    reason text NOT NULL,
+    version text NOT NULL,
+    endpoint text NOT NULL,
+    boot_id text,
+    fields {json} NOT NULL,        -- which fields changed
+    tools {json}                   -- how the tools changed
+);
+CREATE INDEX history_by_name ON {schema}history (name, revision)"""
 FormatTime = Callable[[datetime], Any]
 _CONFLICTS = TypeAdapter(tuple[Conflict, ...])
 
 logger = logging.getLogger(__name__)
+
+
+def insert(table: str, columns: Sequence[str], places: Sequence[str]) -> str:
+    """A statement that adds a row; `places` are the placeholders of the values."""
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join(places)})"
+
+
+def upsert(table: str, columns: Sequence[str], places: Sequence[str]) -> str:
+    """A statement that adds or replaces the row of an instance."""
+    updates = ", ".join(f"{one} = excluded.{one}" for one in columns if one not in {"name", "instance_id"})
+    return f"{insert(table, columns, places)} ON CONFLICT (name, instance_id) DO UPDATE SET {updates}"
 
 
 def agent_values(record: Record, format_time: FormatTime = lambda at: at) -> tuple[Any, ...]:

@@ -24,9 +24,11 @@ from discovery.stores.rows import (
     change_of,
     entry_of,
     history_values,
+    insert,
     latest_records,
     line_values,
     reindexed,
+    upsert,
 )
 from discovery.stores.sqlite_schema import index, index_id, prepare, record_from, with_times
 
@@ -34,12 +36,8 @@ MAX_CALL_SECONDS = 3.0  # waiting for the lock included: a client gives up after
 BUSY_SECONDS = 1.0
 CLOSE_SECONDS = 5.0
 
-_UPDATES = ", ".join(f"{one} = excluded.{one}" for one in AGENT_COLUMNS if one not in {"name", "instance_id"})
-_PUT = (
-    f"INSERT INTO agents ({', '.join(AGENT_COLUMNS)}) VALUES ({', '.join('?' * len(AGENT_COLUMNS))}) "
-    f"ON CONFLICT (name, instance_id) DO UPDATE SET {_UPDATES}"
-)
-_LOG = f"INSERT OR REPLACE INTO history ({', '.join(HISTORY_COLUMNS)}) VALUES ({', '.join('?' * len(HISTORY_COLUMNS))})"
+_PUT = upsert("agents", AGENT_COLUMNS, "?" * len(AGENT_COLUMNS))
+_LOG = insert("history", HISTORY_COLUMNS, "?" * len(HISTORY_COLUMNS)).replace("INSERT", "INSERT OR REPLACE")
 # Writes the counter as it is: a file that must not be written gives out its lock all the same, but refuses this.
 _TOUCH = "UPDATE counters SET value = value WHERE name = 'revision'"
 _STATE = "SELECT value, id FROM counters, lineage WHERE counters.name = 'revision'"

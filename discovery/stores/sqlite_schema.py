@@ -13,64 +13,18 @@ import aiosqlite
 from discovery.registry.leases import Record
 from discovery.registry.search import WEIGHTS, indexed
 from discovery.registry.table import Key
-from discovery.stores.rows import TIMES, log_invalid_row, record_of, too_new
+from discovery.stores.rows import AGENTS_TABLE, HISTORY_TABLE, TIMES, log_invalid_row, record_of, too_new
 
 VERSION = 4
 
-AGENTS = """
-CREATE TABLE agents (
-    name TEXT NOT NULL,
-    instance_id TEXT NOT NULL,
-    endpoint TEXT NOT NULL,
-    status TEXT NOT NULL,
-    status_reason TEXT NOT NULL,
-    agent_type TEXT NOT NULL,
-    version TEXT NOT NULL,
-    description TEXT,
-    owner TEXT,
-    last_seen TEXT NOT NULL,       -- times are UTC, this one is written every few seconds
-    since TEXT NOT NULL,           -- of the status
-    registered_at TEXT NOT NULL,
-    reported_status TEXT NOT NULL, -- by the agent itself
-    ttl_seconds REAL,
-    public_endpoint TEXT,
-    observed_address TEXT,
-    boot_id TEXT,
-    tools TEXT NOT NULL,           -- JSON from here on, but for config_fingerprint and revision
-    tags TEXT NOT NULL,
-    checks TEXT NOT NULL,
-    skills TEXT NOT NULL,
-    protocols TEXT NOT NULL,
-    links TEXT,
-    model TEXT,
-    metadata TEXT NOT NULL,
-    config_fingerprint TEXT,
-    turns TEXT NOT NULL,           -- when its status changed lately
-    earlier TEXT NOT NULL,         -- processes it took the entry from
-    conflict TEXT,
-    reachability TEXT,
-    revision INTEGER NOT NULL,
-    PRIMARY KEY (name, instance_id)
-);
+_TYPES = {"schema": "", "time": "text", "json": "text", "integer": "integer", "number": "real"}
+AGENTS = f"""
+{AGENTS_TABLE.format(**_TYPES)};
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 INSERT INTO counters VALUES ('revision', 0);
 """
 REST = f"""
-CREATE TABLE history (
-    revision INTEGER PRIMARY KEY,
-    at TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    name TEXT NOT NULL,
-    instance_id TEXT NOT NULL,
-    status TEXT NOT NULL,
-    reason TEXT NOT NULL,
-    version TEXT NOT NULL,
-    endpoint TEXT NOT NULL,
-    boot_id TEXT,
-    fields TEXT NOT NULL,          -- JSON: which fields changed
-    tools TEXT                     -- JSON: how the tools changed
-);
-CREATE INDEX history_by_name ON history (name, revision);
+{HISTORY_TABLE.format(**_TYPES)};
 CREATE TABLE lineage (id TEXT NOT NULL);
 CREATE VIRTUAL TABLE agents_search USING fts5({", ".join(WEIGHTS)}, agent UNINDEXED);
 """

@@ -9,7 +9,7 @@ from infrastructure.group_commit import GroupCommit
 
 
 class Storage:
-    """Doubles numbers; 13 spoils a batch, a negative number is refused on its own."""
+    """Doubles numbers; 13 makes a batch fail, a negative number fails alone."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []

@@ -1,4 +1,4 @@
-"""The head of a request, over a real socket: how much of it is taken."""
+"""The limit on request heads, over a real socket."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -25,7 +25,7 @@ async def connected() -> AsyncGenerator[tuple[asyncio.StreamReader, asyncio.Stre
 
 
 async def echo(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """Says how long the body was."""
+    """Answer with the length of the body."""
     size, more = 0, True
     while more:
         message = await receive()
@@ -41,7 +41,7 @@ async def answer(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     return head.split(b"\r\n")[0], await reader.readexactly(length)
 
 
-async def test_a_head_within_the_limit_is_taken_and_so_are_bodies_beyond_it_one_after_the_other() -> None:
+async def test_heads_within_the_limit_are_accepted_with_larger_bodies_on_one_connection() -> None:
     async with connected() as (reader, writer):
         for size in (0, 1, LIMIT * 3, 10, LIMIT * 40):
             head = b"POST / HTTP/1.1\r\nhost: x\r\nx: %b\r\ncontent-length: %d\r\n\r\n" % (b"y" * (LIMIT - 200), size)
@@ -50,7 +50,7 @@ async def test_a_head_within_the_limit_is_taken_and_so_are_bodies_beyond_it_one_
             assert (status, int(body)) == (b"HTTP/1.1 200 OK", size)
 
 
-async def test_many_small_requests_in_one_piece_are_many_small_requests() -> None:
+async def test_pipelined_small_requests_in_one_chunk_are_each_answered() -> None:
     async with connected() as (reader, writer):
         writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" * 400)
         for _ in range(400):
@@ -67,7 +67,7 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize("kind", ENDLESS)
-async def test_a_head_that_does_not_end_is_refused_before_it_fills_the_memory(kind: str) -> None:
+async def test_an_endless_head_is_refused_early(kind: str) -> None:
     begin, more = ENDLESS[kind]
     async with connected() as (reader, writer):
         writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nz" + begin)
@@ -87,7 +87,7 @@ async def test_a_head_that_does_not_end_is_refused_before_it_fills_the_memory(ki
     assert said.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
 
 
-async def test_a_head_that_comes_whole_and_is_too_large_is_refused_and_what_came_before_it_answered() -> None:
+async def test_a_large_head_in_one_chunk_is_refused_and_the_request_before_it_is_answered() -> None:
     async with connected() as (reader, writer):
         writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         assert (await answer(reader))[0] == b"HTTP/1.1 200 OK"
@@ -96,7 +96,7 @@ async def test_a_head_that_comes_whole_and_is_too_large_is_refused_and_what_came
         assert await reader.read() == b""
 
 
-async def test_what_is_no_http_is_still_told_so() -> None:
+async def test_invalid_http_is_still_a_400() -> None:
     async with connected() as (reader, writer):
         writer.write(b"\x16\x03\x01 hello\r\n\r\n")
         assert (await answer(reader))[0].startswith(b"HTTP/1.1 400")

@@ -1,4 +1,4 @@
-"""https at the registry's door: which certificates open it, and what is said of files that cannot."""
+"""HTTPS of the registry and its clients: accepted certificates, renewal, and messages for unusable files."""
 
 import asyncio
 import socket
@@ -29,7 +29,7 @@ def theirs(tmp_path: Path) -> Authority:
     return Authority(tmp_path / "theirs")
 
 
-def test_the_command_answers_over_https_and_nobody_without_its_authority_believes_it(
+def test_the_command_serves_https_and_clients_without_its_authority_refuse_it(
     ours: Authority, theirs: Authority, tmp_path: Path
 ) -> None:
     pair = ours.issue()
@@ -48,7 +48,7 @@ def test_the_command_answers_over_https_and_nobody_without_its_authority_believe
                 http.get(f"{url}/agents")
 
 
-def test_a_renewed_certificate_is_shown_without_a_restart_and_half_a_one_is_not(
+def test_a_renewed_certificate_is_used_without_a_restart_and_a_half_written_one_is_not(
     ours: Authority, tmp_path: Path
 ) -> None:
     pair = ours.issue()
@@ -77,7 +77,7 @@ def test_a_renewed_certificate_is_shown_without_a_restart_and_half_a_one_is_not(
             assert http.get(f"{url}/agents").json() == []
 
 
-def test_the_files_may_be_named_by_variables_and_a_client_certificate_be_asked_for(
+def test_variables_name_the_files_and_can_require_client_certificates(
     ours: Authority, theirs: Authority, tmp_path: Path
 ) -> None:
     pair = ours.issue()
@@ -98,9 +98,7 @@ def test_the_files_may_be_named_by_variables_and_a_client_certificate_be_asked_f
                 http.get(f"{url}/livez")
 
 
-def test_files_that_cannot_be_used_end_the_command_with_a_sentence_and_none_of_their_text(
-    ours: Authority, tmp_path: Path
-) -> None:
+def test_unusable_files_end_the_command_with_a_message_without_their_text(ours: Authority, tmp_path: Path) -> None:
     pair = ours.issue()
     ended = run("--tls-certificate", pair.certificate, "--tls-key", str(tmp_path / "missing.key"))
     assert (ended.returncode, ended.stdout) == (2, "")
@@ -112,23 +110,26 @@ def test_files_that_cannot_be_used_end_the_command_with_a_sentence_and_none_of_t
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        ({"tls_certificate": "a.pem"}, "go together: set both"),
-        ({"tls_key": "a.key"}, "go together: set both"),
-        ({"tls_client_ca": "ca.pem"}, "needs DISCOVERY_TLS_CERTIFICATE"),
-        ({"tls_certificate": "a.pem", "tls_key": "b.key"}, "b.key holds the private key of another certificate"),
-        ({"tls_certificate": "a.pem", "tls_key": "a.pem"}, "a.pem holds no private key in PEM format"),
-        ({"tls_certificate": "a.key", "tls_key": "a.key"}, "a.key holds no certificate in PEM format"),
+        ({"tls_certificate": "a.pem"}, "must be set together"),
+        ({"tls_key": "a.key"}, "must be set together"),
+        ({"tls_client_ca": "ca.pem"}, "requires DISCOVERY_TLS_CERTIFICATE"),
+        ({"tls_certificate": "a.pem", "tls_key": "b.key"}, "b.key is not the private key of"),
+        ({"tls_certificate": "a.pem", "tls_key": "a.pem"}, "a.pem contains no private key in PEM format"),
+        ({"tls_certificate": "a.key", "tls_key": "a.key"}, "a.key contains no certificate in PEM format"),
         ({"tls_certificate": "a.pem", "tls_key": "a.key", "tls_client_ca": "."}, "cannot be read: Is a directory"),
-        ({"tls_certificate": "a.pem", "tls_key": "a.key", "tls_client_ca": "bad.pem"}, "bad.pem holds a certificate"),
+        (
+            {"tls_certificate": "a.pem", "tls_key": "a.key", "tls_client_ca": "bad.pem"},
+            "bad.pem contains an invalid certificate",
+        ),
         ({"tls_certificate": "bad.pem", "tls_key": "a.key"}, "cannot be used as a certificate and its key"),
-        ({"tls_certificate": "a.pem", "tls_key": "locked.key"}, "locked.key is encrypted, and needs a password"),
+        ({"tls_certificate": "a.pem", "tls_key": "locked.key"}, "locked.key is encrypted: it needs a password"),
         (
             {"tls_certificate": "a.pem", "tls_key": "locked.key", "tls_key_password": "hush"},
-            "locked.key is encrypted, and needs another password",
+            "locked.key is encrypted: the password is wrong",
         ),
     ],
 )
-def test_every_wrong_file_is_named_with_what_is_wrong(
+def test_the_message_names_each_unusable_file_and_the_reason(
     ours: Authority, names: dict[str, str], expected: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "ours"
@@ -143,7 +144,7 @@ def test_every_wrong_file_is_named_with_what_is_wrong(
     assert "hush" not in problem
 
 
-def test_an_encrypted_key_is_opened_with_its_password(ours: Authority, tmp_path: Path) -> None:
+def test_an_encrypted_key_is_decrypted_with_its_password(ours: Authority, tmp_path: Path) -> None:
     pair = ours.issue()
     Path(pair.key).write_bytes(locked(Path(pair.key).read_bytes(), b"right"))
     settings = Settings(tls_certificate=pair.certificate, tls_key=pair.key, tls_key_password="right")
@@ -159,7 +160,7 @@ def locked(key: bytes, password: bytes) -> bytes:
     return loaded.private_bytes(to.Encoding.PEM, to.PrivateFormat.PKCS8, to.BestAvailableEncryption(password))
 
 
-async def test_the_client_trusts_the_authority_that_it_is_told_and_no_other(ours: Authority, theirs: Authority) -> None:
+async def test_the_client_trusts_only_the_configured_authority(ours: Authority, theirs: Authority) -> None:
     app = create_app(Settings(database_url="memory://"))
     async with serve(app, **options(ours.issue())) as url:
         async with DiscoveryClient(url, tls=client_tls(ca=Path(ours.ca))) as client:
@@ -171,7 +172,7 @@ async def test_the_client_trusts_the_authority_that_it_is_told_and_no_other(ours
                     await client.agents()
 
 
-async def test_a_registry_that_asks_for_a_certificate_takes_the_clients(ours: Authority) -> None:
+async def test_a_registry_that_requires_client_certificates_accepts_a_valid_one(ours: Authority) -> None:
     app = create_app(Settings(database_url="memory://"))
     shown = ours.issue("agent")
     async with serve(app, **options(ours.issue(), client_ca=ours.ca)) as url:
@@ -183,7 +184,7 @@ async def test_a_registry_that_asks_for_a_certificate_takes_the_clients(ours: Au
                 await client.agents()
 
 
-async def test_what_is_served_over_https_is_announced_also_where_it_asks_its_callers_for_a_certificate(
+async def test_an_https_server_that_requires_client_certificates_is_registered(
     ours: Authority,
 ) -> None:
     async def agent(scope: dict[str, object], receive: object, send: object) -> None:
@@ -202,7 +203,7 @@ def said(endpoint: str) -> Registration:
     return registration(endpoint=endpoint)
 
 
-def test_a_client_certificate_without_its_key_is_of_no_use(ours: Authority) -> None:
-    with pytest.raises(TlsError, match="of no use without the file with its private key"):
+def test_a_client_certificate_without_its_key_is_an_error(ours: Authority) -> None:
+    with pytest.raises(TlsError, match="needs the file with its private key"):
         client_tls(certificate=Path(ours.issue().certificate))
     assert client_tls() is None
