@@ -1,1 +1,1 @@
-"""Discovery: the registry that says which agents are deployed, where, and whether they are well."""
+"""Discovery: the registry of deployed agents, with its client."""

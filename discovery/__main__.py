@@ -1,4 +1,4 @@
-"""`myagent-discovery` and `python -m discovery`: arguments over environment, one line when it serves, a clean end."""
+"""The command `myagent-discovery`: reads options and environment, binds the port, and serves until it is stopped."""
 
 import argparse
 import gc
@@ -37,9 +37,9 @@ environment:
                                       Open to all: the portal's page, /livez, /readyz. Read once, at the start.
   DISCOVERY_ALLOW_ANONYMOUS=1         without tokens: listen on more than loopback although anyone there may change
                                       the registry
-  DISCOVERY_TLS_CERTIFICATE, …_KEY    files in PEM format: it then answers over https only (…_KEY_PASSWORD where the key
+  DISCOVERY_TLS_CERTIFICATE, …_KEY    files in PEM format: serve HTTPS only (…_KEY_PASSWORD where the key
                                       is encrypted)
-  DISCOVERY_TLS_CLIENT_CA             only callers with a certificate of these authorities get a connection
+  DISCOVERY_TLS_CLIENT_CA             require client certificates issued by these authorities
   DISCOVERY_CORS_ORIGINS              origins of portals on other hosts, comma separated
   DISCOVERY_PROBE=on                  call every endpoint now and then, and show whether it answers, and whether in
                                       the protocols it says: an agent card that parses, MCP. Off by default. Sends no
@@ -59,7 +59,7 @@ register token, which reads nothing; one that also has read where the agent asks
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the registry until SIGINT or SIGTERM, or one of the commands.
 
-    Exit status 2 for wrong settings, 1 for a port that cannot be had.
+    Returns the exit status: 2 for invalid settings, 1 for a port that cannot be used.
     """
     given = sys.argv[1:] if argv is None else argv
     if given and given[0] in COMMANDS:
@@ -79,12 +79,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     logging.basicConfig(level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if arguments.log_level != "debug":
-        for chatty in ("uvicorn", "httpx", "mcp"):  # a line for every request, of the probe and of find_agent too
-            logging.getLogger(chatty).setLevel(logging.WARNING)
+        for name in ("uvicorn", "httpx", "mcp"):  # they log every request, also those of the probe and of find_agent
+            logging.getLogger(name).setLevel(logging.WARNING)
     try:
         listener = _bind(settings.host, settings.port)
     except OSError as error:
-        print(f"myagent-discovery: {_why_not(settings, error)}", file=sys.stderr)
+        print(f"myagent-discovery: {_bind_error(settings, error)}", file=sys.stderr)
         return 1
     server = _Server(
         create_app(settings),
@@ -93,13 +93,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         server_header=False,
         lifespan="on",
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,  # an open stream would otherwise keep the process for ever
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,  # an open stream would keep the process running
         **bounded_heads(),
         **(settings.tls.options if settings.tls else {}),
     )
     with listener:
-        # Until uvicorn listens to them itself, and once more when it raises them again after it has shut down:
-        # asked to stop, this command ends well.
+        # uvicorn handles signals while it runs, and raises them again after its shutdown: the exit status is still 0.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, server.stop)
         server.run(sockets=[listener])
@@ -120,7 +119,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        # What was loaded stays, and is not looked through again: that took tenths of a second, now and then.
+        # Loaded modules are excluded from garbage collection: its full passes block the loop for tenths of a second.
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 20, 100)
@@ -134,7 +133,7 @@ class _Server(uvicorn.Server):
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="myagent-discovery",
-        description="The registry that says which agents are deployed, where, and whether they are well.",
+        description="The registry of deployed agents: which there are, where, and in which state.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -142,11 +141,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, help="port to listen on; 0 takes a free one (9000)")
     parser.add_argument(
         "--database-url",
-        help="sqlite:///registry.db, postgresql://host/database for several registries, memory:// to keep nothing",
+        help="sqlite:///registry.db, postgresql://host/database for several registries, memory:// for no storage",
     )
-    parser.add_argument("--tls-certificate", metavar="FILE", help="answer over https with this certificate")
+    parser.add_argument("--tls-certificate", metavar="FILE", help="serve HTTPS with this certificate")
     parser.add_argument("--tls-key", metavar="FILE", help="the private key of the certificate")
-    parser.add_argument("--tls-client-ca", metavar="FILE", help="ask callers for a certificate of these authorities")
+    parser.add_argument("--tls-client-ca", metavar="FILE", help="require client certificates of these authorities")
     levels = ["debug", "info", "warning", "error"]
     parser.add_argument("--log-level", choices=levels, default="info", help="how much to log (info)")
     parser.add_argument("--version", action="version", version=f"%(prog)s {version()}")
@@ -165,7 +164,7 @@ def _bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _why_not(settings: Settings, error: OSError) -> str:
+def _bind_error(settings: Settings, error: OSError) -> str:
     where = f"{settings.host}:{settings.port}"
     match error:
         case socket.gaierror():

@@ -51,7 +51,10 @@ class ServerTls:
     @property
     def options(self) -> dict[str, Any]:
         """Options for uvicorn; a renewed certificate is used from the next handshake."""
-        return {"ssl_context_factory": lambda *_: _ReloadedContext(self).context}
+        return {"ssl_context_factory": self._reloaded}
+
+    def _reloaded(self, *_: object) -> ssl.SSLContext:
+        return _ReloadedContext(self).context
 
 
 class _ReloadedContext:

@@ -23,8 +23,13 @@ FORMAT = 1
 CHANNEL = "discovery"
 SCHEMA_LOCK = 0x6469_7363  # any fixed number: registries that start together make the tables one after the other
 
-_TYPES = {"schema": "discovery.", "time": "timestamptz", "json": "json", "integer": "bigint"}
-_TYPES |= {"number": "double precision"}
+_TYPES = {
+    "schema": "discovery.",
+    "time": "timestamptz",
+    "json": "json",
+    "integer": "bigint",
+    "number": "double precision",
+}
 TABLES = f"""
 CREATE SCHEMA discovery;
 {AGENTS_TABLE.format(**_TYPES)};
