@@ -230,7 +230,7 @@ async def test_a_waiting_call_whose_state_cannot_be_read_goes_on_waiting(tmp_pat
 
 async def test_a_waiting_call_that_was_saved_before_the_format_changed_is_resumed(tmp_path: Path) -> None:
     call = {"id": "c1", "name": "refund", "arguments": '{"order": 7, "pounds": 20}'}
-    saved = {
+    saved: dict[str, Any] = {
         "turn": [{"role": "user", "content": "Refund order 7", "tool_calls": [], "tool_call_id": None}],
         "thought": "I pay it back.",
         "calls": [call],
