@@ -134,7 +134,7 @@ async def resume(components: Components, owner: str, approval_id: str, decision:
         StoreError: the saved state of the run cannot be read; the call goes on waiting.
     """
     agent, store = components.file.config.name, components.store
-    waiting = await store.approvals(agent, owner) if store else []
+    waiting: Sequence[Approval] = await store.approvals(agent, owner) if store else []
     approval = next((one for one in waiting if one.id == approval_id), None)
     if store and approval:
         state = Checkpoint.from_json(approval.state).decided(decision)  # before it is taken: an error must not lose it
