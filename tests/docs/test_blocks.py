@@ -19,7 +19,7 @@ from pydantic import ConfigDict, TypeAdapter, create_model
 from agent_runtime.agent import Agent
 from agent_runtime.agent_file import load
 from agent_runtime.cli.evals import Conversation
-from agent_runtime.cli.scaffold import create_agent
+from agent_runtime.cli.project import create_agent
 from agent_runtime.config import AgentConfig, secret_paths
 from agent_runtime.events import RunResult
 from agent_runtime.server.api.approvals import DecisionRequest

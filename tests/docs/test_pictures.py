@@ -37,8 +37,8 @@ def test_the_terminal_shows_commands_that_there_are() -> None:
 
 
 def test_the_terminal_shows_the_agent_that_is_made_today() -> None:
-    from agent_runtime.cli.scaffold import _FILE
+    from agent_runtime.cli.project import AGENT_FILE
 
     text = html.unescape(re.sub(r"<[^>]+>", "", CAST.read_text(encoding="utf-8")))
-    for line in _FILE.format(name="greeter").splitlines():
+    for line in AGENT_FILE.format(name="greeter").splitlines():
         assert line in text, "run scripts/cast again"
