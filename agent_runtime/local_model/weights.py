@@ -12,7 +12,7 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from agent_runtime.errors import StartError
 
@@ -101,6 +101,8 @@ def _from_hub(repo: str, file: str | None, progress: Progress) -> Path:
     except ImportError as error:
         raise StartError(f'Downloading {repo} needs the hub\'s library: pip install "myagent[local]".') from error
     hub: Any = huggingface_hub  # its types are incomplete
+    # The bases of the library's HTTP error are OSError and the root of whichever HTTP client it was built on.
+    failures = cast("tuple[type[Exception], ...]", (*HfHubHTTPError.__bases__, ValueError))
     try:
         cached = _cached(hub, repo, file)
         if cached is not None:
@@ -111,8 +113,7 @@ def _from_hub(repo: str, file: str | None, progress: Progress) -> Path:
         raise StartError(f"{repo} is not on the hub, or HF_TOKEN does not open it.") from error
     except HFValidationError as error:
         raise StartError(f"{repo} is not a valid hub id.") from error
-    # The bases of the library's HTTP error are OSError and the root of whichever HTTP client it was built on.
-    except (*HfHubHTTPError.__bases__, ValueError) as error:
+    except failures as error:
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise StartError(f"{repo} could not be downloaded ({reason}); no part of it is used: try again.") from error
     if listed.lfs:  # smaller files are in git, without a checksum
