@@ -107,8 +107,12 @@ def remove(draft: Draft, name: str, instance_id: str | None, boot_id: str | None
     return None
 
 
-def sweep(draft: Draft, horizon: datetime) -> None:
-    """Make the status changes that are due at the horizon. During mass silence nothing goes further than stale."""
+def sweep(draft: Draft, horizon: datetime) -> bool:
+    """Make the status changes that are due at the horizon, and return whether there were any.
+
+    During mass silence nothing goes further than stale.
+    """
+    before = len(draft.changes)
     due = [record for record in draft.table if (at := due_at(record)) is not None and at <= draft.now]
     for record in due:
         step = due_transition(record, horizon)
@@ -126,6 +130,7 @@ def sweep(draft: Draft, horizon: datetime) -> None:
         elif record.conflict and record.lease and draft.now >= record.conflict.last_seen + record.lease:
             reason = f"the process at {record.conflict.endpoint} claims this entry no longer"
             draft.put("conflict", record._replace(conflict=None), reason=reason)
+    return len(draft.changes) > before
 
 
 def reached(draft: Draft, key: Key, found: Reachability) -> None:
