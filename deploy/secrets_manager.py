@@ -1,8 +1,8 @@
-"""The mocked AWS of the local stack, with authorisation: every request is signed by a known key whose policy allows it.
+"""The mocked AWS of the local stack, with authorisation by key and policy.
 
-moto checks signatures and actions. This adds which secret a request is for, and the `?` in the resources of a policy.
+moto checks signatures and actions. This adds a check of the secret's ARN, and `?` in the resources of a policy.
 
-    python secrets_manager.py HOST PORT FILE     FILE gets the administrator's key, as an AWS credentials file
+    python secrets_manager.py HOST PORT FILE     writes the administrator's key to FILE, as AWS credentials
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from moto.moto_api._internal.responses import MotoAPIResponse
 from moto.secretsmanager.responses import SecretsManagerResponse
 
 ACCOUNT = "123456789012"
-EVERYTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+FULL_ACCESS = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
 
 
 def matches(pattern: str, text: str) -> re.Match[str] | None:
-    """Whether a pattern of a policy fits: `*` is any text, `?` any character."""
+    """Whether a pattern of a policy matches: `*` is any text, `?` any character."""
     return re.fullmatch(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), text)
 
 
 def resource(response: Any) -> str:
-    """What a request to the Secrets Manager is for."""
+    """The ARN of the secret that a request to the Secrets Manager is for."""
     return arn(response, response._get_param("SecretId"))
 
 
 def arn(response: Any, name: str | None) -> str:
-    """The name of a secret as policies have it, also of one that is not there."""
+    """The ARN of a secret, also of one that does not exist."""
     if not name:
         return "*"
     known = response.backend.secrets.get(name)
@@ -43,8 +43,8 @@ def arn(response: Any, name: str | None) -> str:
 
 
 def batch_get_secret_value(response: Any) -> str:
-    """As AWS does it: of a batch, those secrets that the caller may read."""
-    answer = json.loads(unguarded_batch(response))
+    """Return those secrets of a batch that the caller may read, as AWS does."""
+    answer = json.loads(unfiltered_batch(response))
     denied = [name for name in response._get_param("SecretIdList", if_none=[]) if not may_read(response, name)]
     hidden = {arn(response, name) for name in denied}
     answer["SecretValues"] = [secret for secret in answer["SecretValues"] if secret["ARN"] not in hidden]
@@ -54,8 +54,8 @@ def batch_get_secret_value(response: Any) -> str:
     return json.dumps(answer)
 
 
-class Asked(IAMRequest):
-    """Says no as the Secrets Manager does, in JSON."""
+class SecretsRequest(IAMRequest):
+    """Raises errors in JSON, as the Secrets Manager does."""
 
     def _raise_access_denied(self) -> None:
         raise JsonRESTError("AccessDeniedException", f"{self._access_key.arn} may not {self._action}")
@@ -68,13 +68,13 @@ class Asked(IAMRequest):
 
 
 def authorize(response: Any, resource: str) -> None:
-    """Of a request to the Secrets Manager."""
-    response._authenticate_and_authorize_action(Asked, resource)
+    """Authenticate and authorise a request to the Secrets Manager."""
+    response._authenticate_and_authorize_action(SecretsRequest, resource)
 
 
 def may_read(response: Any, name: str) -> bool:
-    """Whether the policies of who asks allow this one secret."""
-    request = Asked(
+    """Whether the caller's policies allow reading this secret."""
+    request = SecretsRequest(
         account_id=response.current_account,
         method=response.method,
         path=response.raw_path,
@@ -90,16 +90,16 @@ def may_read(response: Any, name: str) -> bool:
     return True
 
 
-def refuse(*_: object) -> tuple[int, dict[str, str], str]:
-    """In place of what would show all data, or end the authorisation."""
-    return 403, {}, "not here"
+def deny(*_: object) -> tuple[int, dict[str, str], str]:
+    """Replaces moto's own API, which shows all data and can switch the authorisation off."""
+    return 403, {}, "not available"
 
 
 def administrator() -> str:
-    """A key that may do everything, as a credentials file."""
+    """Create a key with full access, as a credentials file."""
     backend = iam_backends[ACCOUNT]["aws"]
     backend.create_user(region_name="eu-west-1", user_name="administrator")
-    backend.put_user_policy("administrator", "everything", json.dumps(EVERYTHING))
+    backend.put_user_policy("administrator", "everything", json.dumps(FULL_ACCESS))
     key = backend.create_access_key("administrator")
     return f"[default]\naws_access_key_id = {key.access_key_id}\naws_secret_access_key = {key.secret_access_key}\n"
 
@@ -110,9 +110,9 @@ if __name__ == "__main__":
     IAMPolicyStatement._match = staticmethod(matches)
     SecretsManagerResponse._determine_resource = resource
     SecretsManagerResponse._authenticate_and_authorize_normal_action = authorize
-    unguarded_batch = SecretsManagerResponse.batch_get_secret_value
+    unfiltered_batch = SecretsManagerResponse.batch_get_secret_value
     SecretsManagerResponse.batch_get_secret_value = batch_get_secret_value
     for name in [name for name in vars(MotoAPIResponse) if not name.startswith("_") and name != "dashboard"]:
-        setattr(MotoAPIResponse, name, refuse)
+        setattr(MotoAPIResponse, name, deny)
     Path(file).write_text(administrator(), encoding="utf-8")
     server.main(["--host", host, "--port", port])

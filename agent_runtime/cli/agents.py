@@ -6,9 +6,9 @@ import asyncio
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -17,43 +17,58 @@ from rich.console import Console
 from rich.text import Text
 
 from agent_runtime.cli.terminal import console, print_table
+from agent_runtime.errors import StartError
 from agent_runtime.tls import environment_tls
-from discovery.client import CachedList, DiscoveryClient, DiscoveryError
+from discovery.client import DiscoveryClient, DiscoveryError
 from discovery.contract import AgentRecord, FilterValues, utc_now
 
-DEFAULT_URL = "http://127.0.0.1:9000"
-POLL_SECONDS = 2.0
-REFRESH_SECONDS = 10.0  # keeps SEEN current: a heartbeat is not an event
+POLL_SECONDS = 5.0  # keeps SEEN current: a heartbeat is not an event
 BATCH_SECONDS = 0.2
 WIDEST_CELL = 40
-STATUSES = ("up", "degraded", "draining", "registered", "stale", "down")
-STYLES = {"up": "green", "degraded": "yellow", "draining": "yellow", "stale": "yellow", "down": "red"}
+STATUSES = {  # in the order of the summary, with their styles
+    "up": "green",
+    "degraded": "yellow",
+    "draining": "yellow",
+    "registered": "",
+    "stale": "yellow",
+    "down": "red",
+}
 TITLES = ("NAME", "STATUS", "VERSION", "MODEL", ">TOOLS", "OWNER", "ENDPOINT", "SEEN")
 
-Mode = Literal["once", "json", "watch"]
 
+def show_agents(
+    url: str, chosen: FilterValues, mode: Literal["once", "json", "watch"], environment: Mapping[str, str]
+) -> None:
+    """Print the agents of a registry.
 
-def show_agents(url: str | None, chosen: FilterValues, mode: Mode, environment: Mapping[str, str]) -> int:
-    """Print the agents of a registry; returns the exit status: 1 if the registry did not answer."""
-    url = url or environment.get("MYAGENT_DISCOVERY_URL") or DEFAULT_URL
+    Raises:
+        StartError: the registry is not available, also after its last list was printed, or it refuses the request.
+    """
     token = environment.get("MYAGENT_DISCOVERY_TOKEN") or None
     tls = environment_tls(environment)
     out = console(sys.stdout)
 
-    async def show() -> int:
+    async def show() -> None:
         async with DiscoveryClient(url, token=token, tls=tls, cache_folder=cache_folder(environment)) as client:
-            return await (watch(client, chosen, out) if mode == "watch" else show_once(client, chosen, out, mode))
+            if mode == "watch":
+                await watch(client, chosen, out)
+                return
+            agents, error = await _read(client, chosen)
+            if mode == "once":
+                _print_list(client, chosen, agents, error, out)
+            elif agents is not None:
+                print(json.dumps([agent.model_dump(mode="json") for agent in agents], indent=2), flush=True)
+            if error:
+                raise StartError(error)
 
     try:
-        return asyncio.run(show())
+        asyncio.run(show())
     except KeyboardInterrupt:
-        if mode == "watch":
-            return 0
-        raise
+        if mode != "watch":
+            raise
     except BrokenPipeError:  # the reader has closed the pipe: `myagent agents | head -1`
         with open(os.devnull, "w", encoding="utf-8") as null:  # for what the interpreter flushes at exit
             os.dup2(null.fileno(), sys.stdout.fileno())
-        return 0
 
 
 def cache_folder(environment: Mapping[str, str]) -> Path | None:
@@ -65,144 +80,103 @@ def cache_folder(environment: Mapping[str, str]) -> Path | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Listing:
-    """The list to show; with an `error` it is the last one that was received, if any."""
-
-    last: CachedList | None
-    error: str | None = None
-    is_refused: bool = False
-
-
-async def show_once(client: DiscoveryClient, chosen: FilterValues, out: Console, mode: Mode = "once") -> int:
-    """Print the list; the last one, with the reason and status 1, if the registry is not available."""
-    listing = await _read(client, chosen)
-    if listing.last is not None and mode == "json":
-        agents = [agent.model_dump(mode="json") for agent in listing.last.agents]
-        print(json.dumps(agents, indent=2), flush=True)
-    else:
-        _print_listing(client, chosen, listing, out)
-    if listing.error is None:
-        return 0
-    print(f"myagent: {_error_message(client, listing)}", file=sys.stderr, flush=True)
-    return 1
-
-
-async def watch(client: DiscoveryClient, chosen: FilterValues, out: Console) -> int:
+async def watch(client: DiscoveryClient, chosen: FilterValues, out: Console) -> None:
     """Print the list whenever it changes, until Ctrl-C or until the registry refuses the request.
 
-    A registry without an event stream is polled.
+    An event is only a hint to read the list again, as the registry applies the filters.
     """
-    changes = _Changes(client)
-    following = asyncio.create_task(changes.follow(), name="registry-events")
+    changed = asyncio.Event()
+    following = asyncio.create_task(_follow(client, changed), name="registry-events")
     try:
         while True:
-            listing = await _read(client, chosen)
-            if listing.is_refused:
-                print(f"myagent: {_error_message(client, listing)}", file=sys.stderr, flush=True)
-                return 1
+            agents, error = await _read(client, chosen)
             out.clear()  # on a terminal only
-            _print_listing(client, chosen, listing, out)
-            if listing.error is not None:
-                out.print(_error_message(client, listing), style="yellow")
-            await changes.wait()
+            _print_list(client, chosen, agents, error, out)
+            if error:
+                out.print(error, style="yellow")
+            await asyncio.sleep(BATCH_SECONDS)  # a restart of many agents is many events
+            with suppress(TimeoutError):
+                async with asyncio.timeout(POLL_SECONDS):
+                    await changed.wait()
+            changed.clear()
     finally:
         following.cancel()
         await asyncio.wait({following})
 
 
-class _Changes:
-    """When to read the list again: an event is only a hint, as the registry applies the filters."""
-
-    def __init__(self, client: DiscoveryClient) -> None:
-        self._client = client
-        self._changed = asyncio.Event()
-        self._is_streaming = False
-
-    async def wait(self) -> None:
-        """Return after an event, or when the times in the list are out of date."""
-        await asyncio.sleep(BATCH_SECONDS)  # a restart of many agents is many events
-        with suppress(TimeoutError):
-            async with asyncio.timeout(REFRESH_SECONDS if self._is_streaming else POLL_SECONDS):
-                await self._changed.wait()
-        self._changed.clear()
-
-    async def follow(self) -> None:
-        """Follow the events of the registry; connects again when the stream ends."""
-        while True:
-            try:
-                async with aclosing(self._client.events()) as events:
-                    async for _ in events:
-                        self._is_streaming = True
-                        self._changed.set()
-            except DiscoveryError as error:
-                if _is_refusal(error):
-                    return  # a registry without events, or a token that reading the list reports as well
-            self._is_streaming = False
-            self._changed.set()
-            await asyncio.sleep(POLL_SECONDS)
+async def _follow(client: DiscoveryClient, changed: asyncio.Event) -> None:
+    """Report the events of the registry, and connect again when the stream ends."""
+    while True:
+        try:
+            async with aclosing(client.events()) as events:
+                async for _ in events:
+                    changed.set()
+        except DiscoveryError as error:
+            if _is_refusal(error):
+                return  # a registry without events, or a token that reading the list reports as well
+        changed.set()
+        await asyncio.sleep(POLL_SECONDS)
 
 
-async def _read(client: DiscoveryClient, chosen: FilterValues) -> _Listing:
+async def _read(client: DiscoveryClient, chosen: FilterValues) -> tuple[Sequence[AgentRecord] | None, str | None]:
+    """The list, or the last one with the reason if the registry is not available.
+
+    Raises:
+        StartError: the registry refuses the request; an old list would hide that.
+    """
     try:
-        return _Listing(CachedList(await client.agents(**chosen), utc_now()))
+        return await client.agents(**chosen), None
     except DiscoveryError as error:
+        address, reason = _printable(client.address), _printable(str(error))
         if _is_refusal(error):
-            return _Listing(None, str(error), is_refused=True)  # an old list would hide the refusal
-        return _Listing(await client.cached_agents(**chosen), str(error))
+            hint = " Set MYAGENT_DISCOVERY_TOKEN to a token with the scope read." if error.status == 401 else ""
+            raise StartError(f"{address} refuses the request: {reason.rstrip('.')}.{hint}") from error
+        last = await client.cached_agents(**chosen)
+        cached = "no earlier list is cached"
+        if last is not None:
+            age = ago(last.fetched_at, utc_now())
+            cached = f"this is its list from {age}" if last.agents else f"its list from {age} is empty"
+        message = f"{address} is not available ({reason}): {cached}. Start a registry with `myagent discovery`."
+        return last.agents if last else None, message
 
 
 def _is_refusal(error: DiscoveryError) -> bool:
     return error.status is not None and error.status < 500 and error.status not in {408, 429}
 
 
-def _error_message(client: DiscoveryClient, listing: _Listing) -> str:
-    address, reason = _printable(client.address), _printable(listing.error or "")
-    if listing.is_refused:
-        hint = " Set MYAGENT_DISCOVERY_TOKEN to a token with the scope read." if "401" in reason else ""
-        return f"{address} refuses the request: {reason.rstrip('.')}.{hint}"
-    cached = "no earlier list is cached"
-    if listing.last is not None:
-        age = ago(listing.last.fetched_at, utc_now())
-        cached = f"this is its list from {age}" if listing.last.agents else f"its list from {age} is empty"
-    return f"{address} is not available ({reason}): {cached}. Start a registry with `myagent discovery`."
-
-
-def _print_listing(client: DiscoveryClient, chosen: FilterValues, listing: _Listing, out: Console) -> None:
-    agents = [] if listing.last is None else listing.last.agents
+def _print_list(
+    client: DiscoveryClient,
+    chosen: FilterValues,
+    agents: Sequence[AgentRecord] | None,
+    error: str | None,
+    out: Console,
+) -> None:
+    address = _printable(client.address)
     if agents:
         print_table(out, [_row(agent, utc_now()) for agent in agents], TITLES)
-        out.print(_summary(client, chosen, agents))
-    elif listing.error is None and chosen:
-        address = _printable(client.address)
+        counts = Counter(agent.status for agent in agents)
+        statuses = [*STATUSES, *sorted(counts.keys() - STATUSES.keys())]
+        summary = ", ".join(f"{counts[status]} {_short(status)}" for status in statuses if counts[status])
+        total = "1 agent" if len(agents) == 1 else f"{len(agents)} agents"
+        out.print(f"{total} at {address}{', filtered' if chosen else ''}: {summary}")
+    elif not error and chosen:
         out.print(f"No agent at {address} matches. `myagent agents` without filters lists all agents.")
-    elif listing.error is None:
-        address = _printable(client.address)
+    elif not error:
         out.print(f"No agents at {address} yet. Start one:\n  myagent run agent.yaml --discovery-url {address}")
 
 
 def _row(agent: AgentRecord, now: datetime) -> tuple[str | Text, ...]:
-    model = "-"
-    if agent.model is not None:
-        model = f"{agent.model.provider}/{agent.model.name}" if agent.model.provider else agent.model.name
+    model = agent.model
     return (
         _short(agent.name),
-        Text(_short(agent.status), style=STYLES.get(agent.status, "")),
+        Text(_short(agent.status), style=STATUSES.get(agent.status, "")),
         _short(agent.version),
-        _short(model),
+        _short("/".join(part for part in (model.provider, model.name) if part) if model else "-"),
         str(len(agent.tools)),
         _short(agent.owner or "-"),
         _printable(agent.endpoint),  # in full, so that it can be copied
         "-" if agent.last_seen is None else ago(agent.last_seen, now),
     )
-
-
-def _summary(client: DiscoveryClient, chosen: FilterValues, agents: Sequence[AgentRecord]) -> str:
-    statuses = [agent.status for agent in agents]
-    known = [status for status in STATUSES if status in statuses]
-    counts = [f"{statuses.count(status)} {_short(status)}" for status in [*known, *sorted({*statuses} - {*STATUSES})]]
-    total = "1 agent" if len(statuses) == 1 else f"{len(statuses)} agents"
-    return f"{total} at {_printable(client.address)}{', filtered' if chosen else ''}: {', '.join(counts)}"
 
 
 def ago(moment: datetime, now: datetime) -> str:

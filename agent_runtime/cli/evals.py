@@ -12,10 +12,10 @@ import json
 import re
 import sys
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 from xml.etree import ElementTree
 
 import yaml
@@ -81,10 +81,9 @@ def load_conversations(file: Path) -> list[Conversation]:
     try:
         document: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
         return TypeAdapter(list[Conversation]).validate_python(document)
-    except FileNotFoundError:
-        raise ConfigError(str(file), [Problem(_NO_SUITE)]) from None
     except OSError as error:
-        raise ConfigError(str(file), [Problem(f"cannot be read: {error.strerror}")]) from error
+        message = _NO_SUITE if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+        raise ConfigError(str(file), [Problem(message)]) from error
     except yaml.YAMLError as error:
         raise ConfigError(str(file), [Problem(f"is not valid YAML: {error}")]) from error
     except ValidationError as error:
@@ -192,30 +191,21 @@ class RecordingModel(ModelWrapper):
     def __init__(self, model: Model, file: Path) -> None:
         super().__init__(model)
         self._file = file
+        self._lines: list[str] = []
 
-    async def __aenter__(self) -> Self:
-        await asyncio.to_thread(self._file.write_text, "", encoding="utf-8")
-        return await super().__aenter__()
+    async def __aexit__(self, *exc_info: object) -> None:
+        await super().__aexit__(*exc_info)
+        await asyncio.to_thread(self._file.write_text, "".join(self._lines), encoding="utf-8")
 
     async def stream(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[ToolSpec] = (),
-        *,
-        stop: Sequence[str] = (),
-        schema: Mapping[str, Any] | None = None,
+        self, messages: Sequence[Message], tools: Sequence[ToolSpec] = (), **options: Any
     ) -> AsyncGenerator[ModelChunk, None]:
         reply: list[ModelChunk] = []
-        optional: dict[str, Any] = {"schema": schema} if schema else {}
-        async for chunk in self._model.stream(messages, tools, stop=stop, **optional):
+        async for chunk in self._model.stream(messages, tools, **options):
             reply.append(chunk)
             yield chunk
-        line = json.dumps({"question": _fingerprint(messages, tools), "reply": [_recorded(chunk) for chunk in reply]})
-        await asyncio.to_thread(self._append, line)
-
-    def _append(self, line: str) -> None:
-        with self._file.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        entry = {"question": _fingerprint(messages, tools), "reply": [_recorded(chunk) for chunk in reply]}
+        self._lines.append(json.dumps(entry) + "\n")
 
 
 class RecordedModel:
@@ -241,12 +231,7 @@ class RecordedModel:
         self._replies.clear()
 
     async def stream(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[ToolSpec] = (),
-        *,
-        stop: Sequence[str] = (),
-        schema: Mapping[str, Any] | None = None,
+        self, messages: Sequence[Message], tools: Sequence[ToolSpec] = (), **_: Any
     ) -> AsyncGenerator[ModelChunk, None]:
         replies = self._replies.get(_fingerprint(messages, tools))
         if not replies:

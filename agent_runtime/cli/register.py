@@ -9,30 +9,32 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import signal
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import httpx
 from pydantic import ValidationError
 
-from agent_runtime.cli.agents import DEFAULT_URL
-from agent_runtime.cli.child_process import run_child
+from agent_runtime.cli.stack import stop_child
 from agent_runtime.config import (
     Fetched,
     Location,
     SecretNotAvailable,
     dotted,
+    error_message,
     is_http_url,
     line_of,
     read_document,
     resolve,
 )
 from agent_runtime.errors import ConfigError, Problem, StartError
+from agent_runtime.tls import environment_tls
 from discovery.client import DiscoveryClient, DiscoveryError, registered
 from discovery.contract import Check, Registration
 
@@ -40,6 +42,7 @@ _log = logging.getLogger(__name__)
 
 HEALTH_SECONDS = 5.0
 HEARTBEAT_SECONDS = 30.0
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 DEFAULTS: dict[str, Any] = {"agent_type": "service", "version": "unknown", "tools": []}
 FLAGS = {  # the fields of a registration that have a flag
     "name": "--name",
@@ -57,23 +60,12 @@ FIELDS = sorted(set(Registration.model_fields) - {"boot_id", "ttl_seconds", "sta
 COMMAND_LINE = "myagent register"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What to register, where, and how to renew it."""
-
-    registration: Registration
-    url: str
-    token: str | None = field(repr=False)
-    heartbeat_seconds: float
-    health: str | None
-
-
 def register_service(
     flags: Mapping[str, Any],
     command: Sequence[str],
     *,
     file: Path | None,
-    url: str | None,
+    url: str,
     token_file: Path | None,
     heartbeat_seconds: float | None,
     health: str | None,
@@ -88,84 +80,95 @@ def register_service(
     if once and (health or heartbeat_seconds or command):
         message = "cannot be combined with --health, --heartbeat-seconds or a command: there is no lease to renew"
         raise ConfigError(COMMAND_LINE, [Problem(message, "--once")])
-    url = url or environment.get("MYAGENT_DISCOVERY_URL") or DEFAULT_URL
-    problems = [
-        Problem(f"must be an http:// or https:// address, not {address!r}", flag)
-        for flag, address in (("--discovery-url", url), ("--health", health))
-        if address is not None and not is_http_url(address)
-    ]
-    if heartbeat_seconds is not None and not 0 < heartbeat_seconds <= 86_400:
-        problems.append(Problem("must be more than 0 and at most 86400", "--heartbeat-seconds"))
+    problems = _invalid_flags(url, health, heartbeat_seconds)
     token = environment.get("MYAGENT_DISCOVERY_TOKEN") or None
     if token_file is not None:
         token = _read_token(token_file, problems)
 
     async def register() -> int:
         registration = await _read_registration(flags, file, environment, problems)
-        entry = Entry(registration, url, token, heartbeat_seconds or HEARTBEAT_SECONDS, health)
-        return await (_register_once(entry) if once else _keep_registered(entry, command))
+        tls = environment_tls(environment)
+        if once:
+            async with DiscoveryClient(url, token=token, tls=tls) as client:
+                return await _register_once(client, registration)
+        async with AsyncExitStack() as stack:
+            exited = await stack.enter_async_context(_run(command)) if command else _interrupted()
+            source = registration
+            if health is not None:
+                # The service is the caller's own: its certificate is not verified and no proxy is used.
+                http = httpx.AsyncClient(trust_env=False, verify=False, timeout=None)
+                source = _HealthCheck(registration, await stack.enter_async_context(http), health).check
+            seconds = heartbeat_seconds or HEARTBEAT_SECONDS
+            async with registered(source, url=url, token=token, heartbeat_seconds=seconds, ready=health, tls=tls):
+                status = await exited
+        return 128 - status if status < 0 else status
 
     return asyncio.run(register())
 
 
-async def _register_once(entry: Entry) -> int:
+async def _register_once(client: DiscoveryClient, registration: Registration) -> int:
     """Register without a lease: the entry stays until it is removed. Returns the exit status."""
-    async with DiscoveryClient(entry.url, token=entry.token) as client:
-        try:
-            response = await client.register(entry.registration)
-        except DiscoveryError as error:
-            raise StartError(f"{client.address} did not register {entry.registration.name}: {error}") from error
-        for warning in response.warnings:
-            _log.warning("warning of the registry: %s %s", warning.message, warning.hint or "")
-        print(f"{response.name}/{response.instance_id} is registered at {client.address}", flush=True)
+    try:
+        response = await client.register(registration)
+    except DiscoveryError as error:
+        raise StartError(f"{client.address} did not register {registration.name}: {error}") from error
+    for warning in response.warnings:
+        _log.warning("warning of the registry: %s %s", warning.message, warning.hint or "")
+    print(f"{response.name}/{response.instance_id} is registered at {client.address}", flush=True)
     return 0
 
 
-async def _keep_registered(entry: Entry, command: Sequence[str]) -> int:
-    """Stay registered while the command runs, or until SIGINT or SIGTERM. Returns the exit status of the command.
+def _interrupted() -> asyncio.Future[int]:
+    """Done after SIGINT or SIGTERM."""
+    loop = asyncio.get_running_loop()
+    exited: asyncio.Future[int] = loop.create_future()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, lambda: exited.done() or exited.set_result(0))
+    return exited
+
+
+@asynccontextmanager
+async def _run(command: Sequence[str]) -> AsyncGenerator[asyncio.Task[int]]:
+    """Run a command on the standard streams of this process, whose signals it receives. The task returns its status.
 
     Raises:
-        ConfigError: the command cannot be started; nothing was registered.
+        ConfigError: the command cannot be started.
     """
-    async with AsyncExitStack() as stack:
-        if command:
-            exited = await stack.enter_async_context(run_child(command))
-        else:
-            exited = asyncio.get_running_loop().create_future()
-            for number in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(number, _finish, exited)
-        registration: Any = entry.registration
-        if entry.health is not None:
-            registration = (await stack.enter_async_context(_HealthCheck(entry.registration, entry.health))).check
-        async with registered(
-            registration,
-            url=entry.url,
-            token=entry.token,
-            heartbeat_seconds=entry.heartbeat_seconds,
-            ready=entry.health,
-        ):
-            return await exited
+    starting = asyncio.create_task(asyncio.create_subprocess_exec(*command))
+    for number in FORWARDED:  # before it has started: it may be quick to expect a signal
+        asyncio.get_running_loop().add_signal_handler(number, starting.add_done_callback, partial(_forward, number))
+    try:
+        child = await starting
+    except OSError as error:
+        raise ConfigError(command[0], [Problem(f"cannot be run: {error.strerror}")]) from error
+    try:
+        yield asyncio.create_task(child.wait(), name="command")
+    finally:
+        await stop_child(child)
 
 
-def _finish(exited: asyncio.Future[int]) -> None:
-    if not exited.done():
-        exited.set_result(0)
+def _forward(number: signal.Signals, starting: asyncio.Task[asyncio.subprocess.Process]) -> None:
+    if number in {signal.SIGINT, signal.SIGQUIT} and _is_foreground():
+        return  # the terminal sends its Ctrl-C to the command as well
+    with suppress(OSError):  # it has exited, or could not be started
+        starting.result().send_signal(number)
+
+
+def _is_foreground() -> bool:
+    """Whether this process, and with it the command, is in the foreground of a terminal."""
+    try:
+        with open("/dev/tty", "rb") as terminal:
+            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    except OSError:
+        return False
 
 
 class _HealthCheck:
     """The registration with the status that a health address reports, checked before each heartbeat."""
 
-    def __init__(self, registration: Registration, url: str) -> None:
-        self._registration, self._url = registration, url
+    def __init__(self, registration: Registration, http: httpx.AsyncClient, url: str) -> None:
+        self._registration, self._http, self._url = registration, http, url
         self._is_silent = False
-        # The service is the caller's own: its certificate is not verified and no proxy is used.
-        self._http = httpx.AsyncClient(trust_env=False, verify=False, timeout=None)
-
-    async def __aenter__(self) -> _HealthCheck:
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self._http.aclose()
 
     async def check(self) -> Registration | None:
         """The current registration, None if there is no answer."""
@@ -188,6 +191,17 @@ class _HealthCheck:
 
 
 # --- the registration, from flags and a file
+
+
+def _invalid_flags(url: str, health: str | None, heartbeat_seconds: float | None) -> list[Problem]:
+    problems = [
+        Problem(f"must be an http:// or https:// address, not {address!r}", flag)
+        for flag, address in (("--discovery-url", url), ("--health", health))
+        if address is not None and not is_http_url(address)
+    ]
+    if heartbeat_seconds is not None and not 0 < heartbeat_seconds <= 86_400:
+        problems.append(Problem("must be more than 0 and at most 86400", "--heartbeat-seconds"))
+    return problems
 
 
 def _read_token(file: Path, problems: list[Problem]) -> str | None:
@@ -220,13 +234,14 @@ async def _read_registration(
     except ValidationError as error:
         for details in error.errors(include_url=False, include_input=False):
             location = _location(details["loc"])
+            message = error_message(details["type"], details["msg"], details.get("ctx", {}))
             if details["type"] == "missing" and len(location) == 1:
                 where = f"{FLAGS[str(location[0])]}" + (f", or `{location[0]}:` in {file}" if file else "")
                 problems.append(Problem("is required", where))
             elif location and location[0] in flags:
-                problems.append(Problem(_sentence(details["msg"]), FLAGS[str(location[0])]))
+                problems.append(Problem(message, FLAGS[str(location[0])]))
             elif location not in unfilled:
-                file_problems.append(Problem(_sentence(details["msg"]), dotted(location), line_of(location, lines)))
+                file_problems.append(Problem(message, dotted(location), line_of(location, lines)))
     if problems:
         raise ConfigError(COMMAND_LINE, problems)
     if file_problems or registration is None:
@@ -241,10 +256,10 @@ def _read_file(file: Path) -> tuple[dict[str, Any], dict[Location, int]]:
         tree = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(str(file), [Problem(f"cannot be read: {error.strerror}")]) from None
-    except json.JSONDecodeError as error:
-        raise ConfigError(str(file), [Problem(f"is not valid JSON: {error.msg}", line=error.lineno)]) from None
-    except (ValueError, RecursionError):
-        raise ConfigError(str(file), [Problem("is not valid JSON")]) from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(
+            str(file), [Problem(f"is not valid JSON: {error}", line=getattr(error, "lineno", None))]
+        ) from None
     if not isinstance(tree, dict):
         raise ConfigError(str(file), [Problem("must be an object with keys such as `name` and `endpoint`")])
     return cast("dict[str, Any]", tree), {}
@@ -262,7 +277,3 @@ def _unknown(key: str) -> str:
 def _location(location: Location) -> Location:
     """The place in the file: without the union member that pydantic adds after the index of an item."""
     return (*location[:2], *location[3:]) if location[:1] in {("tools",), ("skills",)} else location
-
-
-def _sentence(message: str) -> str:
-    return message.removeprefix("Value error, ").removeprefix("Input ")

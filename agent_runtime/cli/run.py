@@ -1,29 +1,48 @@
-"""`myagent run`: settings from flags and variables, and the agents of a file or a folder."""
+"""`myagent run` and `myagent chat`: agents on a port, and one agent in the terminal."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+from agent_runtime.agent import Agent
 from agent_runtime.agent_file import AgentFile, load
-from agent_runtime.errors import ConfigError, Problem
+from agent_runtime.bridge import BlockingPortal
+from agent_runtime.cli import given
+from agent_runtime.errors import ConfigError, MyAgentError, Problem
+from agent_runtime.events import Event, Finished, Plan, Text, Thought, ToolCalled, ToolResult
 from agent_runtime.masking import LOG_MASK
-from agent_runtime.observability import process_telemetry
-from agent_runtime.server.host import agent_files
-from agent_runtime.server.serve import run, serve
 from agent_runtime.tls import DISCOVERY_FILES
 
 Overrides = dict[str, dict[str, Any]]
 """Settings that replace those of an agent file, by section."""
+
+_MARKS = {"pending": "○", "done": "●", "failed": "✗"}
+
+
+def overrides(
+    server: Mapping[str, Any], tls: Mapping[str, Path], discovery_url: str | None, environment: Mapping[str, str]
+) -> Overrides:
+    """The settings of the command line. Its paths are relative to the current folder, not to the agent file."""
+    files = {key: Path(environment[name]) for key, name in DISCOVERY_FILES.items() if environment.get(name)}
+    return given(
+        server=given(**server, tls={key: str(path.absolute()) for key, path in tls.items()}),
+        discovery=given(url=discovery_url, **{key: str(path.absolute()) for key, path in files.items()}),
+    )
 
 
 def serve_path(
     path: Path, overrides: Overrides, environment: Mapping[str, str], *, reload: bool, allow_anonymous: bool
 ) -> None:
     """Serve an agent file, or the agents of a folder on one port, until SIGINT or SIGTERM."""
+    from agent_runtime.observability import process_telemetry
+    from agent_runtime.server.serve import run, serve
+
     shared = path.is_dir()
 
     async def serve_files() -> None:
@@ -43,6 +62,8 @@ def serve_path(
 
 async def _load_folder(folder: Path, overrides: Overrides) -> list[AgentFile]:
     """The agents of a folder; an invalid file is reported and skipped."""
+    from agent_runtime.server.host import agent_files
+
     files: list[AgentFile] = []
     for path in await asyncio.to_thread(agent_files, folder):
         try:
@@ -54,22 +75,66 @@ async def _load_folder(folder: Path, overrides: Overrides) -> list[AgentFile]:
     return files
 
 
-def overrides(
-    environment: Mapping[str, str], *, tls: Mapping[str, str | None], discovery_url: str | None, **server: Any
-) -> Overrides:
-    """The settings of flags and variables that were given; a flag takes precedence over its variable."""
-    server["service_url"] = server["service_url"] or environment.get("MYAGENT_SERVICE_URL")
-    server["public_url"] = server["public_url"] or environment.get("MYAGENT_PUBLIC_URL")
-    server["tls"] = {key: _absolute(name) for key, name in tls.items() if name}
-    discovery: dict[str, Any] = {"url": discovery_url or environment.get("MYAGENT_DISCOVERY_URL")}
-    discovery |= {key: _absolute(environment.get(name)) for key, name in DISCOVERY_FILES.items()}
-    sections = {
-        section: {key: value for key, value in values.items() if value not in (None, "", {})}
-        for section, values in (("server", server), ("discovery", discovery))
-    }
-    return {section: values for section, values in sections.items() if values}
+def converse(config: Path, message: str | None, session: str) -> None:
+    """Answer one message, or every line that is typed. Raises as `Agent` does."""
+    from agent_runtime.cli.terminal import console
+
+    agent = Agent(config)
+    portal = BlockingPortal()  # not `asyncio.run`: Ctrl-C must interrupt the reading of a line
+    try:
+        portal.call(agent.__aenter__)
+        if message:
+            portal.call(_show_answer, agent, message, session)
+            return
+        greeting = f"{agent.config.name} answers with {agent.model_label}; an empty line or Ctrl-D ends."
+        console(sys.stdout).print(greeting, style="dim")
+        while line := _read_line():
+            try:
+                portal.call(_show_answer, agent, line, session)
+            except MyAgentError as error:
+                print(LOG_MASK(f"myagent: {error}"), file=sys.stderr)
+    finally:
+        portal.call(agent.aclose)
+        portal.close()
 
 
-def _absolute(name: str | None) -> str | None:
-    """A path in the shell is relative to the working directory, not to the agent file."""
-    return str(Path(name).absolute()) if name else None
+def _read_line() -> str:
+    try:
+        return input("> ").strip()
+    except EOFError:
+        print()
+        return ""
+
+
+async def _show_answer(agent: Agent, message: str, session: str) -> None:
+    """Print the answer to standard output as it streams, and the steps to standard error."""
+    from agent_runtime.cli.terminal import console
+
+    steps = console(sys.stderr)
+    async with aclosing(agent.stream(message, session_id=session)) as events:
+        async for event in events:
+            if isinstance(event, Text):
+                print(event.delta, end="", flush=True)
+                continue
+            if isinstance(event, Finished):
+                print()
+            if step := _step(event):
+                steps.print(f"  {step}", style="dim")
+
+
+def _step(event: Event) -> str | None:
+    match event:
+        case Plan(steps):
+            return "plan     " + " · ".join(f"{_MARKS[step.status]} {step.text}" for step in steps)
+        case Thought(text):
+            return f"thought  {text}"
+        case ToolCalled(_, name, arguments):
+            return f"calls    {name} {json.dumps(arguments, ensure_ascii=False)}"
+        case ToolResult(_, _, content, is_error, duration_ms):
+            lines = len(content.splitlines())
+            size = content if is_error else f"{lines} line{'' if lines == 1 else 's'}"
+            return f"{'error' if is_error else 'result':8} {size} in {duration_ms} ms"
+        case Finished(_, stop_reason) if stop_reason != "finished":
+            return f"stopped  {stop_reason}"
+        case _:
+            return None

@@ -19,27 +19,38 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import yaml
+from pydantic import BaseModel, Field, ValidationError
 
-from agent_runtime.cli.child_process import stop_child
 from agent_runtime.errors import StartError
 
-BUILT_IN_HINT = (
-    "The built-in model is small (135 million parameters): it finds the right tool and arguments for plain questions,\n"
-    "and little more. For a better one, set OPENAI_API_KEY, start Ollama, or pass --model owner/repo (downloaded once)."
-)
+BUILT_IN_HINT = """
+  The built-in model is small (135 million parameters): it finds the right tool and arguments for plain questions,
+  and little more. For a better one, set OPENAI_API_KEY, start Ollama, or pass --model owner/repo (downloaded once)."""
 STATE = Path(".myagent")  # registry, sessions and logs
+LOGS = STATE / "logs"
+STOP_SECONDS = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class _AgentFolder:
+class _Server(BaseModel):
+    port: int = 8000
+
+
+class _AgentFile(BaseModel):
+    """What has to be known of an agent before it is started."""
+
     name: str
-    file: Path
-    port: int
-    missing_extra: str | None
+    server: _Server = Field(default_factory=_Server)
+    tools: list[Any] = Field(default_factory=list[Any])
+    mcp_servers: Any = None
+
+    def lacks_vector(self) -> bool:
+        """Whether it needs the extra that `--install` can add; any other the agent itself reports."""
+        searches = any("context" in tool for tool in self.tools)
+        return searches and importlib.util.find_spec("sentence_transformers") is None
 
 
 class LocalStack:
@@ -52,21 +63,18 @@ class LocalStack:
     def __init__(self, agents: Sequence[Path], *, port: int, model: str | None, install: str | None) -> None:
         self.folders = list(agents) or _shipped_examples()
         self._port = port
+        self._portal = f"http://127.0.0.1:{port}"
         self._hub_id = model
         self._install = install
         self._started = time.monotonic()
         self._children = AsyncExitStack()
-        self._logs = STATE / "logs"
 
-    @property
-    def _portal(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
-
-    async def run(self) -> int:
-        """Start everything, wait for Ctrl-C, stop everything; returns the exit status."""
-        agents = [_agent_folder(folder) for folder in self.folders]
+    async def run(self) -> None:
+        """Start everything, wait for Ctrl-C, and stop everything."""
+        files = [folder / "agent.yaml" if folder.is_dir() else folder for folder in self.folders]
+        agents = {file: _read_agent(file) for file in files}
         model = await choose_model(self._hub_id, os.environ)
-        self._prepare()
+        _clear_state()
         task = asyncio.current_task()
         assert task is not None
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -76,14 +84,8 @@ class LocalStack:
                 await self._start_all(agents, model)
         except asyncio.CancelledError:
             self._say("stopped")
-        return 0
 
-    def _prepare(self) -> None:
-        self._logs.mkdir(parents=True, exist_ok=True)
-        for file in STATE.glob("registry.db*"):
-            file.unlink()  # the agents of the previous run
-
-    async def _start_all(self, agents: Sequence[_AgentFolder], model: ModelChoice) -> None:
+    async def _start_all(self, agents: Mapping[Path, _AgentFile], model: ModelChoice) -> None:
         self._say(f"model: {model.label}")
         registry = f"sqlite:///{(STATE / 'registry.db').resolve()}"
         command = [sys.executable, "-m", "discovery", "--port", str(self._port), "--database-url", registry]
@@ -92,27 +94,27 @@ class LocalStack:
         self._say(f"portal: {self._portal}")
         if self._hub_id:
             await asyncio.to_thread(self._download, self._hub_id)
-        installed = asyncio.create_task(self._installed(agents))
-        starts = [asyncio.create_task(self._start_agent(agent, model, installed)) for agent in agents]
+        is_lacking = any(agent.lacks_vector() for agent in agents.values())
+        installed = asyncio.create_task(self._add_vector(self._install if is_lacking else None))
+        starts = [asyncio.create_task(self._start_agent(file, agents[file], model, installed)) for file in agents]
         try:
-            children = await asyncio.gather(*starts)
+            ended += filter(None, await asyncio.gather(*starts))
         finally:
             for task in (installed, *starts):
                 task.cancel()
-        ended += [child for child in children if child]
         print(f"\n  Open {self._portal} and talk to them. Ctrl-C stops everything.", flush=True)
         if model.is_built_in:
-            print("\n".join(f"  {line}" for line in BUILT_IN_HINT.splitlines()), flush=True)
+            print(BUILT_IN_HINT, flush=True)
         first, _ = await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
-        raise StartError(f"{next(iter(first)).get_name()} exited unexpectedly; see {self._logs}")
+        raise StartError(f"{next(iter(first)).get_name()} exited unexpectedly; see {LOGS}")
 
     async def _start_agent(
-        self, agent: _AgentFolder, model: ModelChoice, installed: asyncio.Task[None]
+        self, file: Path, agent: _AgentFile, model: ModelChoice, installed: asyncio.Task[None]
     ) -> asyncio.Task[int] | None:
-        if agent.missing_extra:
+        if agent.lacks_vector():
             await asyncio.shield(installed)
-            if _missing_extra(yaml.safe_load(agent.file.read_text(encoding="utf-8"))):
-                self._say(f"{agent.name}: skipped, it needs pip install 'myagent[{agent.missing_extra}]'")
+            if agent.lacks_vector():
+                self._say(f"{agent.name}: skipped, it needs pip install 'myagent[vector]'")
                 return None
         self._say(f"{agent.name}: loading")
         variables = {
@@ -122,47 +124,54 @@ class LocalStack:
             "MYAGENT_TOOL_ANSWER": "direct" if model.is_built_in else "model",
             "MYAGENT_SESSION_STORE": f"sqlite:///{(STATE / f'{agent.name}.db').resolve()}",
         }
-        command = [sys.executable, "-m", "agent_runtime", "run", "--config", str(agent.file)]
-        if not _is_free(agent.port):
-            command += ["--port", "0"]  # the registry knows the port
+        port = agent.server.port if _is_free(agent.server.port) else 0  # the registry knows the port
+        command = [sys.executable, "-m", "agent_runtime", "run", str(file), "--port", str(port)]
         ended = await self._spawn(agent.name, command, variables)
-        record = await self._registered(agent.name, ended)
-        self._say(f"{agent.name}: {record['endpoint']} answers with {_model_label(record)}")
+        record: dict[str, Any] = await self._answering(agent.name, f"{self._portal}/agents/{agent.name}", ended)
+        await self._answering(agent.name, f"{record['endpoint']}/livez", ended)
+        label = "{provider}/{name}".format_map(record["model"]) if record.get("model") else "an unknown model"
+        self._say(f"{agent.name}: {record['endpoint']} answers with {label}")
         return ended
 
-    async def _installed(self, agents: Sequence[_AgentFolder]) -> None:
-        """Run the install command, if an agent needs it, and report its progress."""
-        extras = sorted({agent.missing_extra for agent in agents if agent.missing_extra})
-        if not extras or not self._install:
+    async def _add_vector(self, install: str | None) -> None:
+        """Run the install command, if there is one, and report its progress."""
+        if not install:
             return
-        self._say(f"installing {', '.join(extras)} in the background; see {self._logs / 'install.log'}")
-        ended = await self._spawn("install", ["/bin/sh", "-c", f"{self._install} {' '.join(extras)}"], {})
-        while not ended.done():
-            await asyncio.wait({ended}, timeout=15)
-            if not ended.done():
-                self._say(f"installing {', '.join(extras)}: {self._last_line('install')[:80]} …")
+        self._say(f"installing vector in the background; see {LOGS / 'install.log'}")
+        ended = await self._spawn("install", ["/bin/sh", "-c", f"{install} vector"], {})
+        while not (await asyncio.wait({ended}, timeout=15))[0]:
+            self._say(f"installing vector: {_last_line('install')[:80]} …")
         if ended.result() != 0:
-            self._say(f"installing {', '.join(extras)} failed: {self._last_line('install')}")
+            self._say(f"installing vector failed: {_last_line('install')}")
         importlib.invalidate_caches()
 
     def _download(self, hub_id: str) -> None:
+        """Download a model: with a progress bar on a terminal, with a line for every 5 % elsewhere."""
+        from rich.progress import DownloadColumn, Progress
+
         from agent_runtime.local_model.weights import find_weights
 
         shown = -1.0
+        columns = (*Progress.get_default_columns(), DownloadColumn())
+        with Progress(*columns, transient=True, disable=not sys.stdout.isatty()) as bar:
+            task = bar.add_task(f"downloading {hub_id}", total=None)
 
-        def progress(done: int, total: int) -> None:
-            nonlocal shown
-            if total and (done == total or done - shown > total / 20):
-                shown = done
-                self._say(f"downloading {hub_id}: {done / 1e6:.0f} of {total / 1e6:.0f} MB")
+            def progress(done: int, total: int) -> None:
+                nonlocal shown
+                bar.update(task, completed=done, total=total)
+                if bar.disable and total and (done == total or done - shown > total / 20):
+                    shown = done
+                    self._say(f"downloading {hub_id}: {done / 1e6:.0f} of {total / 1e6:.0f} MB")
 
-        find_weights(hub_id, progress=progress)
+            find_weights(hub_id, progress=progress)
 
     async def _spawn(self, name: str, command: Sequence[str], variables: Mapping[str, str]) -> asyncio.Task[int]:
         """Start a child process that writes to its own log; the task returns its exit status."""
-        with (self._logs / f"{name}.log").open("wb") as log:
+        # On Linux the kernel ends the child when this process is killed.
+        setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
+        with (LOGS / f"{name}.log").open("wb") as log:
             child = await asyncio.create_subprocess_exec(
-                *_ended_with_parent(),
+                *([setpriv, "--pdeathsig", "TERM"] if setpriv else []),
                 *command,
                 env={**os.environ, **variables},
                 stdin=asyncio.subprocess.DEVNULL,
@@ -184,17 +193,7 @@ class LocalStack:
                 except (httpx.HTTPError, ValueError):
                     pass
                 await asyncio.wait({ended}, timeout=0.1)
-        raise StartError(f"{name} did not start: {self._last_line(name)}")
-
-    async def _registered(self, name: str, ended: asyncio.Task[int]) -> dict[str, Any]:
-        """Wait until an agent is registered and answers; returns its record."""
-        record: dict[str, Any] = await self._answering(name, f"{self._portal}/agents/{name}", ended)
-        await self._answering(name, f"{record['endpoint']}/livez", ended)
-        return record
-
-    def _last_line(self, name: str) -> str:
-        lines = (self._logs / f"{name}.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return lines[-1] if lines else "the log is empty"
+        raise StartError(f"{name} did not start: {_last_line(name)}")
 
     def _say(self, text: str) -> None:
         print(f"{time.monotonic() - self._started:6.1f} s  {text}", flush=True)
@@ -246,54 +245,52 @@ async def _ollama_model(address: str) -> str | None:
         return None
 
 
-def _ended_with_parent() -> list[str]:
-    """The prefix of a command that the kernel ends when this process is killed; empty outside Linux."""
-    setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
-    return [setpriv, "--pdeathsig", "TERM"] if setpriv else []
+def _clear_state() -> None:
+    LOGS.mkdir(parents=True, exist_ok=True)
+    for file in STATE.glob("registry.db*"):
+        file.unlink()  # the agents of the previous run
+
+
+def _last_line(name: str) -> str:
+    lines = (LOGS / f"{name}.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "the log is empty"
+
+
+async def stop_child(child: asyncio.subprocess.Process) -> None:
+    """Terminate a process that is still running, and kill it if it does not exit in time."""
+    if child.returncode is not None:
+        return
+    child.terminate()
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await child.wait()
+    except TimeoutError:
+        child.kill()
+        await child.wait()
 
 
 def _shipped_examples() -> list[Path]:
-    here = Path(__file__).parent
     # In a wheel the examples are inside the package, in a checkout beside it.
-    folder = next((path for path in (here / "examples", here.parent / "examples") if path.is_dir()), None)
+    folders = (parent / "examples" for parent in Path(__file__).parents[1:3])
+    folder = next((folder for folder in folders if folder.is_dir()), None)
     if folder is None:
         raise StartError("the examples are not installed; use your own agent folders: myagent up FOLDER …")
-    files = {file: yaml.safe_load(file.read_text(encoding="utf-8")) for file in folder.glob("*/agent.yaml")}
     # An example with an MCP server needs that server first; its README starts both.
-    return sorted(file.parent for file, document in files.items() if "mcp_servers" not in document)
+    return [file.parent for file in sorted(folder.glob("*/agent.yaml")) if not _read_agent(file).mcp_servers]
 
 
-def _agent_folder(folder: Path) -> _AgentFolder:
-    file = folder / "agent.yaml" if folder.is_dir() else folder
+def _read_agent(file: Path) -> _AgentFile:
     try:
-        document: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
-        name = str(document["name"])
-        server: dict[str, Any] = document.get("server") or {}
-        port = int(server.get("port", 8000))
+        return _AgentFile.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
     except OSError as error:
         raise StartError(f"{file} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, TypeError, KeyError, ValueError, AttributeError) as error:
+    except (yaml.YAMLError, ValidationError) as error:
         raise StartError(f"{file} is not an agent file; run myagent validate {file} for details") from error
-    return _AgentFolder(name, file, port, _missing_extra(document))
 
 
 def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
     return True
-
-
-def _missing_extra(document: Any) -> str | None:
-    """The extra that `--install` can add; for any other, the agent itself reports what is missing."""
-    tools: list[Any] = cast("dict[str, Any]", document).get("tools") or []
-    searches = any(isinstance(tool, dict) and "context" in tool for tool in tools)
-    return "vector" if searches and importlib.util.find_spec("sentence_transformers") is None else None
-
-
-def _model_label(record: Mapping[str, Any]) -> str:
-    model: dict[str, Any] = record.get("model") or {}
-    return f"{model.get('provider')}/{model.get('name')}" if model else "an unknown model"

@@ -1,26 +1,27 @@
 """A model behind OpenAI's chat completions API: at OpenAI, in an Azure deployment, or at any compatible endpoint.
 
-`openai_client`, which uses the `openai` package, takes a second to import: that happens in a thread, at the latest at
-the first request.
+The `openai` package makes the connections and the retries. It takes a second to import: that happens in a thread, at
+the latest at the first request.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from typing import TYPE_CHECKING, Any
 
 from agent_runtime.config import ModelEndpoint
 from agent_runtime.errors import ModelError, StartError
-from agent_runtime.events import Message, ModelChunk, ToolCall, ToolSpec, Usage
-from agent_runtime.models.base import InvalidReply
+from agent_runtime.events import Message, ModelChunk, ToolSpec
+from agent_runtime.models.openai_reply import Reply
 from agent_runtime.secrets import Credential
 
 if TYPE_CHECKING:
-    from agent_runtime.models.openai_client import CompletionsClient
+    import httpx2
+    from openai import AsyncOpenAI
 
+_NO_KEY = "none"  # Ollama and others need no key, but some expect the header
 _ENTRA_SCOPE = "https://cognitiveservices.azure.com/.default"
 
 
@@ -37,7 +38,7 @@ class OpenAIModel:
         self._schema_beside_tools = self._is_azure or config.endpoint is None
         self._stack = AsyncExitStack()
         self._connecting = asyncio.Lock()
-        self._client: CompletionsClient | None = None
+        self._client: AsyncOpenAI | None = None
         self._entra_token: Callable[[], Awaitable[str]] | None = None
 
     @property
@@ -67,30 +68,72 @@ class OpenAIModel:
     ) -> AsyncGenerator[ModelChunk]:
         """Yield text as it arrives, the tool calls once they are complete, then the usage."""
         client = self._client or await self._connect()
-        body = self._body(messages, tools, stop, schema)
-        reply, chunks = Reply(), None
-        try:
-            async with await client.send(body) as chunks:
-                async for chunk in chunks:
-                    if text := reply.add(chunk):
-                        yield text
-            ending = reply.end(is_complete=chunks.is_complete)
-        except client.failures as error:
-            raise client.model_error(error, body, chunks) from error
-        for chunk in ending:
-            yield chunk
+        from agent_runtime.models import openai_client
 
-    async def _connect(self) -> CompletionsClient:
+        body = self._body(messages, tools, stop, schema)
+        response: httpx2.Response | None = None
+        try:
+            response = await self._send(client, body)
+            async with aclosing(response):
+                reply, pieces = Reply(), response.aiter_bytes()
+                async for piece in pieces:
+                    for text in reply.feed(piece):
+                        yield text
+                    if reply.is_done:
+                        break
+                for chunk in reply.end():
+                    yield chunk
+                await openai_client.drain(pieces)
+        except openai_client.failures as error:
+            secrets = [value.strip() for value in (self._key.value or "", *self._headers.value.values())]
+            raise openai_client.model_error(error, self._config, self._name, secrets, body, response) from error
+
+    async def _connect(self) -> AsyncOpenAI:
         """The client, made at the first request: an agent that is never called needs none."""
         async with self._connecting:
             if self._client is None:
                 await asyncio.to_thread(load_client)
-                from agent_runtime.models.openai_client import CompletionsClient
+                from agent_runtime.models.openai_client import new_client
 
-                client = CompletionsClient(self._config, self._name, self._key, self._headers, self._entra_token)
-                self._stack.push_async_callback(client.aclose)
-                self._client = client
+                self._client = new_client(self._config, self._name, self._api_key, self._entra_token)
+                self._stack.push_async_callback(self._client.close)
         return self._client
+
+    async def _send(self, client: AsyncOpenAI, body: Mapping[str, Any]) -> httpx2.Response:
+        """Send one request; returns once the reply begins."""
+        from openai import APIStatusError
+
+        key, headers = self._key.value, self._headers.value
+        try:
+            return await self._post(client, body)
+        except APIStatusError as error:
+            # A refused secret may have been rotated: with a newer one, the request is sent once more.
+            if error.status_code not in {401, 403} or (
+                await self._key.renewed(key) is None and await self._headers.renewed(headers) is None
+            ):
+                raise
+        return await self._post(client, body)
+
+    async def _post(self, client: AsyncOpenAI, body: Mapping[str, Any]) -> httpx2.Response:
+        import httpx2
+
+        headers = {name: self._sendable(value, f"headers.{name}") for name, value in self._headers.value.items()}
+        # The raw response: a pydantic object for each chunk would cost five times as much.
+        return await client.post(
+            "/chat/completions", body=body, options={"headers": headers}, cast_to=httpx2.Response, stream=True
+        )
+
+    async def _api_key(self) -> str:
+        """The key as it is now; the client asks for it before each request."""
+        return self._sendable(self._key.value or "", "api_key") or _NO_KEY
+
+    def _sendable(self, value: str, name: str) -> str:
+        """A value as a header carries it: files and secret stores often add a line end."""
+        value = value.strip()
+        if not (value.isascii() and value.isprintable()):
+            reason = f"model.{name} for {self._name} contains characters that an HTTP header cannot carry"
+            raise ModelError(reason, fault="auth")
+        return value
 
     def _body(
         self,
@@ -170,91 +213,3 @@ def _tool(tool: ToolSpec) -> dict[str, Any]:
     """One entry of `tools`."""
     function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
     return {"type": "function", "function": function}
-
-
-class Reply:
-    """Assembles one reply from its chunks: dictionaries of OpenAI's `chat.completion.chunk` or `chat.completion`."""
-
-    def __init__(self) -> None:
-        self._calls: list[dict[str, str]] = []
-        self._call_at: dict[int, dict[str, str]] = {}  # by index
-        self._usage: Usage | None = None
-        self._finish_reason: str | None = None
-        self._has_choice = False
-
-    def add(self, chunk: Any) -> str:
-        """The text of a chunk; its tool calls and usage are kept.
-
-        Raises:
-            InvalidReply: it is not a chunk of a chat completion.
-        """
-        try:
-            usage: Any = chunk.get("usage")
-            if usage:
-                self._usage = Usage(usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0)
-            choices: Any = chunk.get("choices")
-            if not choices:
-                return ""
-            self._has_choice = True
-            choice = choices[0]
-            delta: dict[str, Any] = choice.get("delta") or choice.get("message") or {}
-            self._finish_reason = choice.get("finish_reason") or self._finish_reason
-            for call in delta.get("tool_calls") or ():
-                self._add_call(call)
-            content: Any = delta.get("content") or ""
-            return content if isinstance(content, str) else _text_of_parts(content)
-        except (AttributeError, KeyError, TypeError):
-            raise InvalidReply("the model's reply does not have the form of OpenAI's chat completions") from None
-
-    def _add_call(self, piece: dict[str, Any]) -> None:
-        function: dict[str, Any] = piece.get("function") or {}
-        call_id, name, arguments = piece.get("id") or "", function.get("name") or "", function.get("arguments") or ""
-        call = self._call_of(piece.get("index"), call_id, is_first=bool(call_id or name))
-        call["id"] = call_id or call["id"]
-        call["name"] += name
-        # TGI and llama.cpp may send the arguments as an object.
-        call["arguments"] += arguments if isinstance(arguments, str) else json.dumps(arguments)
-
-    def _call_of(self, index: int | None, call_id: str, *, is_first: bool) -> dict[str, str]:
-        """The call that a piece belongs to. Some servers send no index, or the index 0 for every call."""
-        if index is None:
-            known = None if is_first or not self._calls else self._calls[-1]
-        else:
-            known = self._call_at.get(index)
-            if known and call_id and known["id"] not in {"", call_id}:
-                known = None
-        if known is None:
-            known = {"id": "", "name": "", "arguments": ""}
-            self._calls.append(known)
-        if index is not None:
-            self._call_at[index] = known
-        return known
-
-    def end(self, *, is_complete: bool) -> list[ModelChunk]:
-        """The tool calls, then the usage.
-
-        Args:
-            is_complete: whether the provider marked the end of the reply; some then give no `finish_reason`.
-
-        Raises:
-            InvalidReply: the reply was cut off, by the connection or by the provider's filter.
-        """
-        if self._finish_reason is None and not (is_complete and self._has_choice):
-            raise InvalidReply("the model's reply ended before it was complete")
-        if self._finish_reason == "content_filter":
-            raise InvalidReply("the provider's content filter stopped the reply")
-        calls = [
-            ToolCall(call["id"] or f"call_{index}", call["name"], _arguments(call["arguments"]))
-            for index, call in enumerate(self._calls)
-        ]
-        return [*calls, self._usage or Usage()]
-
-
-def _text_of_parts(content: list[dict[str, Any]]) -> str:
-    """Content as a list of parts (Mistral's reasoning models): only its text is part of the answer."""
-    return "".join(part["text"] for part in content if part.get("type") == "text")
-
-
-def _arguments(text: str) -> str:
-    """The arguments of a call; Groq sends `null` for a tool without parameters."""
-    return "{}" if text.strip() == "null" else text

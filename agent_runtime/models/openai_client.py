@@ -1,4 +1,4 @@
-"""The `openai` package as the models use it: plain dictionaries, bounded input, and its errors as ModelErrors.
+"""The `openai` package as the models use it: its client, and its failures as ModelErrors that say who must act.
 
 Slow to import: `openai.py` imports it at the first request, in a thread.
 """
@@ -8,51 +8,78 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+import re
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import cache
 from ssl import SSLContext
 from typing import Any, cast
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 from urllib.request import getproxies
 
 import aiohttp
 import httpx2
 from openai import (
-    APIError,
     APIStatusError,
     AsyncAzureOpenAI,
     AsyncOpenAI,
-    AsyncStream,
     DefaultAioHttpClient,
     DefaultAsyncHttpxClient,
     OpenAIError,
 )
 
 from agent_runtime.config import ModelEndpoint
-from agent_runtime.errors import ModelError
+from agent_runtime.errors import ModelError, ModelFault
+from agent_runtime.masking import masked
 from agent_runtime.models.base import InvalidReply
-from agent_runtime.models.openai_errors import limit_error, model_error
-from agent_runtime.secrets import Credential
+from agent_runtime.models.openai_reply import ReportedError
 
-OPENAI = "https://api.openai.com/v1"
-NO_KEY = "none"  # Ollama and others need no key, but some expect the header
-KEEPALIVE_SECONDS = 15.0
-LAST_BYTES_SECONDS = 0.1
-LONGEST_EVENT_BYTES = 8 * 1024 * 1024
+LONGEST_ERROR_BYTES = 64 * 1024
+_OPENAI = "https://api.openai.com/v1"
+_KEEPALIVE_SECONDS = 15.0
+_LAST_BYTES_SECONDS = 0.1
+_LONGEST_WORDS = 300  # of a provider's message, that are passed on
+_QUOTE_CHARACTERS = 24  # so many characters in a row are no coincidence
+_REQUEST_IDS = ("x-request-id", "apim-request-id", "x-ms-request-id", "request-id")
 
 _log = logging.getLogger(__name__)
-_decode = json.JSONDecoder().decode
 
-_BOM = b"\xef\xbb\xbf"
-_REQUEST_IDS = ("x-request-id", "apim-request-id", "x-ms-request-id", "request-id")
-_FAILURES: tuple[type[Exception], ...] = (
+failures: tuple[type[Exception], ...] = (
     OpenAIError,
+    ReportedError,
     httpx2.HTTPError,
-    aiohttp.ClientError,  # the transport maps most of them, not all
+    aiohttp.ClientError,  # the client's transport maps most of them, not all
     OSError,
     ValueError,
 )
+"""What a request raises; `model_error` translates it."""
+with suppress(ImportError):  # an optional package: a proxy that does not speak SOCKS
+    from socksio import SOCKSError
+
+    failures += (SOCKSError,)
+
+# The client's aiohttp transport maps these to time-outs.
+_UNREACHABLE = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.InvalidURL,
+    httpx2.ConnectError,
+    httpx2.ProxyError,
+    httpx2.UnsupportedProtocol,
+)
+# Providers agree on no code for a conversation that is too long, so their messages are matched too.
+_OVERFLOW = re.compile(
+    r"maximum context length"  # OpenAI, Azure, vLLM
+    r"|exceeds? the (?:available )?context (?:size|window|length)"  # llama.cpp, OpenAI, Ollama
+    r"|exceeds? (?:the )?maximum (?:context|input) length"  # Ollama
+    r"|longer than the maximum model length|model's context length is only"  # vLLM
+    r"|exceed_context_size|context_length_exceeded|ContextWindowExceeded"  # llama.cpp, OpenAI, LiteLLM
+    r"|prompt is too long|inputs?`? tokens? .* must be <=",  # Anthropic's and Hugging Face's endpoints
+    re.IGNORECASE,
+)
+_HARD_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+_OUT_OF_QUOTA = re.compile(r"out of call volume quota|exceeded your current quota|insufficient balance", re.IGNORECASE)
 
 
 @cache
@@ -61,240 +88,183 @@ def certificates() -> SSLContext:
     return httpx2.create_ssl_context()
 
 
-class CompletionsClient:
-    """Sends chat completions to one endpoint. The `openai` client makes the connections, the retries and the pauses."""
+def new_client(
+    config: ModelEndpoint,
+    name: str,
+    api_key: Callable[[], Awaitable[str]],
+    entra_token: Callable[[], Awaitable[str]] | None,
+) -> AsyncOpenAI:
+    """The client of one endpoint. It calls `api_key`, or `entra_token` where there is one, before each request.
 
-    def __init__(
-        self,
-        config: ModelEndpoint,
-        name: str,
-        key: Credential[str | None],
-        headers: Credential[dict[str, str]],
-        entra_token: Callable[[], Awaitable[str]] | None,
-    ) -> None:
-        self._config = config
-        self._name = name
-        self._key = key
-        self._headers = headers
-        is_socks = any(proxy.startswith("socks") for proxy in getproxies().values())
-        self.failures = _FAILURES + (_socks_errors() if is_socks else ())
-        http = _http_client(is_socks=is_socks)
-        if config.provider == "azure_openai":
-            self._client: AsyncOpenAI = AsyncAzureOpenAI(
-                azure_endpoint=config.endpoint or "",
-                azure_deployment=quote(name, safe=""),
-                api_version=config.api_version,
-                api_key=None if entra_token else self._api_key,
-                azure_ad_token_provider=entra_token,
-                timeout=config.timeout_seconds,
-                max_retries=config.max_retries,
-                http_client=http,
-            )
-        else:
-            self._client = AsyncOpenAI(
-                base_url=config.endpoint or OPENAI,
-                api_key=self._api_key,
-                timeout=config.timeout_seconds,
-                max_retries=config.max_retries,
-                http_client=http,
-            )
-
-    async def aclose(self) -> None:
-        """Close all connections."""
-        await self._client.close()
-
-    async def send(self, body: Mapping[str, Any]) -> CompletionStream:
-        """Send one request; returns once the reply begins.
-
-        Raises:
-            Exception: one of `failures`, which `model_error` translates.
-        """
-        key, headers = self._key.value, self._headers.value
-        try:
-            return await self._post(body)
-        except APIStatusError as error:
-            # A refused secret may have been rotated: with a newer one, the request is sent once more.
-            if error.status_code not in {401, 403} or not await self._is_renewed(key, headers):
-                raise
-        return await self._post(body)
-
-    async def _post(self, body: Mapping[str, Any]) -> CompletionStream:
-        headers = {name: self._sendable(value, f"headers.{name}") for name, value in self._headers.value.items()}
-        return await self._client.post(
-            "/chat/completions",
-            body=body,
-            options={"headers": headers},
-            cast_to=object,
-            stream=True,
-            stream_cls=CompletionStream,
+    Raises:
+        ModelError: the environment names a proxy that cannot be used.
+    """
+    http = _http_client()
+    if config.provider == "azure_openai":
+        return AsyncAzureOpenAI(
+            azure_endpoint=config.endpoint or "",
+            azure_deployment=quote(name, safe=""),
+            api_version=config.api_version,
+            api_key=None if entra_token else api_key,
+            azure_ad_token_provider=entra_token,
+            timeout=config.timeout_seconds,
+            max_retries=config.max_retries,
+            http_client=http,
         )
-
-    async def _is_renewed(self, key: str | None, headers: dict[str, str]) -> bool:
-        renewed_key = await self._key.renewed(key)
-        return renewed_key is not None or await self._headers.renewed(headers) is not None
-
-    async def _api_key(self) -> str:
-        """The key as it is now; the client asks for it before each request."""
-        return self._sendable(self._key.value or "", "api_key") or NO_KEY
-
-    def _sendable(self, value: str, name: str) -> str:
-        """A value as a header carries it: files and secret stores often add a line end."""
-        value = value.strip()
-        if not (value.isascii() and value.isprintable()):
-            reason = f"model.{name} for {self._name} contains characters that an HTTP header cannot carry"
-            raise ModelError(reason, fault="auth")
-        return value
-
-    def model_error(self, error: Exception, body: Mapping[str, Any], stream: CompletionStream | None) -> ModelError:
-        """Translate one of `failures`, and log it with the provider's request id."""
-        response = error.response if isinstance(error, APIStatusError) else stream.response if stream else None
-        ids = [response.headers[name] for name in _REQUEST_IDS if name in response.headers] if response else []
-        secrets = [value.strip() for value in (self._key.value or "", *self._headers.value.values())]
-        failure = model_error(error, self._config, self._name, secrets, body)
-        request_id = f", request id {ids[0][:100]}" if ids else ""
-        _log.warning("%s/%s: %s (%s%s)", self._config.provider, self._name, failure, failure.fault, request_id)
-        return failure
+    return AsyncOpenAI(
+        base_url=config.endpoint or _OPENAI,
+        api_key=api_key,
+        timeout=config.timeout_seconds,
+        max_retries=config.max_retries,
+        http_client=http,
+    )
 
 
-def _http_client(*, is_socks: bool) -> httpx2.AsyncClient:
+def _http_client() -> httpx2.AsyncClient:
     # The aiohttp transport serves hundreds of connections best, but would send plain text to a SOCKS port.
+    is_socks = any(proxy.startswith("socks") for proxy in getproxies().values())
     try:
         return (DefaultAsyncHttpxClient if is_socks else DefaultAioHttpClient)(
             verify=certificates(),
             follow_redirects=False,  # the key and the conversation are meant for this address only
-            limits=httpx2.Limits(max_connections=1000, keepalive_expiry=KEEPALIVE_SECONDS),
-            event_hooks={"response": [limit_error]},
+            limits=httpx2.Limits(max_connections=1000, keepalive_expiry=_KEEPALIVE_SECONDS),
+            event_hooks={"response": [_limit_error]},
         )
+    except ImportError as error:
+        raise ModelError("a SOCKS proxy needs a package: pip install socksio", fault="unreachable") from error
     except ValueError as error:
         raise ModelError("the environment names a proxy of an unknown kind", fault="unreachable") from error
 
 
-def _socks_errors() -> tuple[type[Exception], ...]:
-    try:
-        from socksio import SOCKSError
-    except ImportError as error:
-        raise ModelError("a SOCKS proxy needs a package: pip install socksio", fault="unreachable") from error
-    return (SOCKSError,)
+async def drain(pieces: AsyncIterator[bytes]) -> None:
+    """Read what follows the end of a reply: only after its last byte can the connection serve another request."""
+    with suppress(TimeoutError, httpx2.HTTPError):
+        async with asyncio.timeout(_LAST_BYTES_SECONDS):
+            async for _ in pieces:
+                pass
 
 
-class CompletionStream(AsyncStream[object]):
-    """A streamed reply as plain dictionaries, in a bounded amount of memory."""
-
-    is_complete = False
-    """Whether the provider marked the end of its reply."""
-
-    def __aiter__(self) -> AsyncGenerator[object]:
-        return cast("AsyncGenerator[object]", self._iterator)
-
-    async def close(self) -> None:
-        await aiter(self).aclose()
-        await super().close()
-
-    async def __stream__(self) -> AsyncGenerator[object]:
-        events = EventDecoder()
-        pieces = self.response.aiter_bytes()
-        async for piece in pieces:
-            for value in events.feed(piece):
-                yield self._checked(value)
-            if events.is_done:
+async def _limit_error(response: httpx2.Response) -> None:
+    """Read no more than LONGEST_ERROR_BYTES of an error, and keep the client from retrying an exhausted quota."""
+    stream = response.stream
+    if response.is_success or not isinstance(stream, httpx2.AsyncByteStream):
+        return
+    raw = bytearray()
+    with suppress(httpx2.HTTPError):  # what has arrived says enough
+        async for piece in stream:
+            raw += piece
+            if len(raw) >= LONGEST_ERROR_BYTES:
                 break
-        for value in events.finish():
-            yield self._checked(value)
-        self.is_complete = events.is_done
-        # Only after its last byte can the connection serve another request.
-        with suppress(TimeoutError, httpx2.HTTPError):
-            async with asyncio.timeout(LAST_BYTES_SECONDS):
-                async for _ in pieces:
-                    pass
-
-    def _checked(self, value: Any) -> object:
-        if isinstance(value, list) and value:  # Google's endpoint sends an error as a list of one
-            value = cast("list[Any]", value)[0]
-        if isinstance(value, dict) and cast("dict[str, Any]", value).get("error"):
-            raise APIError("the provider reports an error", self.response.request, body=cast("object", value))
-        return cast("object", value)
+    await stream.aclose()
+    content = bytes(raw[:LONGEST_ERROR_BYTES])
+    if response.headers.pop("content-encoding", "identity") in {"gzip", "deflate"}:
+        with suppress(zlib.error):
+            content = zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(content, LONGEST_ERROR_BYTES)
+    response.stream = httpx2.ByteStream(content)
+    text = content.decode(errors="replace")
+    if response.status_code == 429 and (_OUT_OF_QUOTA.search(text) or any(code in text for code in _HARD_QUOTA)):
+        response.headers["x-should-retry"] = "false"
 
 
-class EventDecoder:
-    """Decodes server-sent events with JSON data, or a body that is a single JSON value.
+def model_error(
+    error: Exception,
+    config: ModelEndpoint,
+    model: str,
+    secrets: Iterable[str],
+    sent: Mapping[str, Any],
+    response: httpx2.Response | None,
+) -> ModelError:
+    """Translate one of `failures`, and log it with the provider's request id.
 
-    Lenient where servers are: an event may lack the blank line behind it, or have its data on several lines.
+    The provider's words may quote what was sent: neither secrets nor the conversation is passed on.
     """
+    match error:
+        case InvalidReply():
+            failure = ModelError(str(error))
+        case APIStatusError():
+            response = error.response
+            failure = _rejection(error.body, response, config, model, secrets, sent)
+        case ReportedError():
+            failure = _rejection(error.body, None, config, model, secrets, sent)
+        case ValueError():
+            failure = ModelError(f"the model {model} sent something that cannot be read: {type(error).__name__}")
+        case _:
+            failure = _connection_error(error, config, model)
+    ids = [response.headers[name] for name in _REQUEST_IDS if name in response.headers] if response else []
+    request_id = f", request id {ids[0][:100]}" if ids else ""
+    _log.warning("%s/%s: %s (%s%s)", config.provider, model, failure, failure.fault, request_id)
+    return failure
 
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._data = bytearray()  # of an event that is not complete
-        self._event = b""
-        self._is_json: bool | None = None
-        self.is_done = False
-        """Whether the end was marked: with `[DONE]`, or by the body being a single JSON value."""
 
-    def feed(self, piece: bytes) -> Iterator[Any]:
-        """The values in a piece of the body, which may begin and end anywhere.
+def _connection_error(error: Exception, config: ModelEndpoint, model: str) -> ModelError:
+    chain: list[BaseException] = [error]
+    while cause := chain[-1].__cause__:
+        chain.append(cause)
+    reason = " ".join(str(chain[-1]).split())[:_LONGEST_WORDS] or type(chain[-1]).__name__
+    if any(isinstance(one, _UNREACHABLE) for one in chain):
+        return ModelError(f"the model {model} cannot be reached at model.endpoint: {reason}", fault="unreachable")
+    if any(isinstance(one, TimeoutError) for one in chain):
+        waited = f"{config.timeout_seconds:g} s"
+        return ModelError(f"the model {model} did not answer within {waited}", fault="unreachable")
+    return ModelError(f"the connection to the model {model} broke: {reason}")
 
-        Raises:
-            ValueError: an event is too long, or not JSON.
-        """
-        self._buffer += piece
-        if self._is_json is None and not _BOM.startswith(self._buffer):
-            start = self._buffer.removeprefix(_BOM).lstrip()
-            self._is_json, self._buffer = (start.startswith((b"{", b"[")) if start else None), start
-        if not self._is_json and (b"\n" in piece or b"\r" in piece):
-            lines = bytes(self._buffer).splitlines(keepends=True)
-            self._buffer.clear()
-            if lines and not lines[-1].endswith(b"\n"):  # cut, perhaps within CRLF
-                self._buffer += lines.pop()
-            for line in lines:
-                if (value := self._read(line.strip())) is not None:
-                    yield value
-                if self.is_done:
-                    return
-        if len(self._buffer) + len(self._data) > LONGEST_EVENT_BYTES:
-            raise InvalidReply(f"the model's reply has an event of more than {LONGEST_EVENT_BYTES >> 20} MiB")
 
-    def finish(self) -> Iterator[Any]:
-        """The values that the end of the body completes."""
-        if self._is_json and not self.is_done:
-            self.is_done = True
-            yield self._value(bytes(self._buffer))
-        elif not self.is_done:
-            with suppress(ValueError):  # an event that was cut off
-                for line in (bytes(self._buffer).strip(), b""):
-                    if (value := self._read(line)) is not None:
-                        yield value
+def _rejection(
+    body: object,
+    response: httpx2.Response | None,
+    config: ModelEndpoint,
+    model: str,
+    secrets: Iterable[str],
+    sent: Mapping[str, Any],
+) -> ModelError:
+    """What an error in the provider's words means; there is no `response` if it is part of a reply."""
+    status = response.status_code if response else None
+    message, codes = _words_of(body)
+    if "context_length_exceeded" in codes or (status not in {401, 403, 404, 429} and _OVERFLOW.search(message)):
+        return ModelError(f"the conversation is too long for the model {model}", fault="context_overflow")
+    if status == 402 or codes & _HARD_QUOTA or (status in {None, 403, 429} and _OUT_OF_QUOTA.search(message)):
+        return ModelError(f"the quota for the model {model} is used up", fault="quota")
+    if status in {401, 403}:
+        return ModelError(f"the provider refused model.api_key for {model} (HTTP {status})", fault="auth")
+    if status == 404:
+        known, base = f"model {model}", "base of an OpenAI-compatible API"
+        if config.provider == "azure_openai":
+            known, base = f"deployment {model}", "Azure OpenAI resource"
+        reason = f"the provider knows no {known}, or model.endpoint is not the {base} (HTTP 404)"
+        return ModelError(reason, fault="not_found")
+    if response is not None and 300 <= response.status_code < 400:
+        target = urlsplit(response.headers.get("location", ""))._replace(query="", fragment="").geturl()
+        reason = f"model.endpoint of {model} has moved (HTTP {status}): set it to where it redirects to, {target[:200]}"
+        return ModelError(reason, fault="not_found")
+    if status == 429:
+        return ModelError(f"the model {model} is rate limited", fault="rate_limited")
+    # Masked before it is cut: a part of a key would not be recognised.
+    words = " ".join(masked(f"HTTP {status}: {message}" if status else message, secrets).split())
+    if _quotes(words[: _LONGEST_WORDS + _QUOTE_CHARACTERS], sent):
+        words = f"its reason quotes the conversation, so it is not repeated here (HTTP {status or 200})"
+    is_invalid = status is not None and 400 <= status < 500 and status not in {408, 409}
+    fault: ModelFault = "invalid_request" if is_invalid else "failed"
+    return ModelError(f"the model {model} failed: {words[:_LONGEST_WORDS]}", fault=fault)
 
-    def _read(self, line: bytes) -> Any:
-        """The value that a line completes, if any. Unknown fields are ignored, as are comments."""
-        if line.startswith(b"data:"):
-            return self._add(line[5:].strip())
-        if line.startswith(b"event:"):
-            self._event = line[6:].strip()
-        elif line.startswith(b"error:"):  # llama.cpp
-            self._event = b"error"
-            return self._add(line[6:].strip())
-        elif not line:
-            data, self._data = bytes(self._data), bytearray()
-            value = self._value(data) if data else None
-            self._event = b""
-            return value
-        return None
 
-    def _add(self, data: bytes) -> Any:
-        if data.startswith(b"[DONE]"):
-            self.is_done = True
-        elif self._data:
-            self._data += b"\n" + data
-        elif data:
-            try:
-                return self._value(data)
-            except ValueError:  # the other lines follow
-                self._data += data
-        return None
+def _words_of(body: Any) -> tuple[str, set[str]]:
+    """The message and the codes of an error: `{"error": {…}}`, `{"error": "…"}`, `{"message": …}`, a list, or text."""
+    while isinstance(body, list) or (isinstance(body, dict) and cast("dict[str, Any]", body).get("error")):
+        entries = cast("list[Any] | dict[str, Any]", body)
+        body = entries["error"] if isinstance(entries, dict) else entries[0] if entries else ""
+    if not isinstance(body, dict):
+        return str(body or ""), set()
+    entry = cast("dict[str, Any]", body)
+    message: Any = entry.get("message") or entry.get("detail") or "an error without a message"
+    codes = {str(entry.get("code")), str(entry.get("type"))}
+    return message if isinstance(message, str) else json.dumps(message), codes
 
-    def _value(self, data: bytes) -> Any:
-        try:
-            value: Any = _decode(data.decode(errors="replace"))
-        except RecursionError:
-            raise InvalidReply("the model's reply is nested too deeply") from None
-        is_error = self._event == b"error" and not (isinstance(value, dict) and "error" in value)
-        return cast("object", {"error": value} if is_error else value)
+
+def _quotes(words: str, sent: Mapping[str, Any]) -> bool:
+    """Whether words repeat a piece of the conversation; providers quote it as it is, or as JSON."""
+    messages: list[dict[str, Any]] = sent["messages"]
+    conversation = json.dumps(messages, ensure_ascii=False) + json.dumps(messages)
+    conversation += " ".join(str(message["content"]) for message in messages)
+    conversation = " ".join(conversation.split())
+    last = len(words) - _QUOTE_CHARACTERS
+    return any(words[start : start + _QUOTE_CHARACTERS] in conversation for start in range(last + 1))

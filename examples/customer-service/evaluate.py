@@ -1,6 +1,6 @@
-"""Ask a model the twenty questions beside this file and count the answers that hold exactly the right rows.
+"""Evaluate a model on the questions in questions.yaml: a correct answer contains exactly the expected rows.
 
-`python evaluate.py [MODEL]`: the built-in model, unless MODEL names a .gguf file or a hub id.
+`python evaluate.py [MODEL]`: MODEL is a .gguf file or a hub id; the default is the built-in model.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ TOOLS = {tool.spec.name: tool for tool in map(FunctionTool, (orders.search_order
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one question went."""
+    """The result of one question."""
 
     question: str
-    right: bool
+    correct: bool
     call: str
     seconds: float
 
 
 async def outcomes(model: Model) -> AsyncIterator[Outcome]:
-    """Every question with how it went, one after another."""
+    """Ask the questions one after another and yield each result."""
     for entry in yaml.safe_load(QUESTIONS.read_text(encoding="utf-8")):
         started = time.monotonic()
         call = await first_call(model, entry["question"])
         seconds = time.monotonic() - started
         answer = await TOOLS[call.name].call(parse_arguments(call)) if call else ""
-        wanted = [str(row[0]) for row in orders.query(entry["sql"], today=str(orders.today()))]
+        expected = [str(row[0]) for row in orders.query(entry["sql"], today=str(orders.today()))]
         written = f"{call.name}({call.arguments})" if call else "no call"
-        yield Outcome(entry["question"], bool(call) and holds(answer, wanted), written, seconds)
+        yield Outcome(entry["question"], bool(call) and matches(answer, expected), written, seconds)
 
 
 async def first_call(model: Model, question: str) -> ToolCall | None:
-    """The tool call that the model answers with, if it does."""
+    """The first tool call of the model's reply, if there is one."""
     specs = [tool.spec for tool in TOOLS.values()]
     async with aclosing(model.stream([Message("user", question)], specs)) as chunks:
         async for chunk in chunks:
@@ -58,23 +58,25 @@ async def first_call(model: Model, question: str) -> ToolCall | None:
     return None
 
 
-def holds(answer: str, wanted: list[str]) -> bool:
-    """Whether the table of an answer holds exactly the wanted rows; of one that was cut, as many as there are."""
+def matches(answer: str, expected: list[str]) -> bool:
+    """Whether the table of an answer contains exactly the expected rows; a truncated table, only expected rows."""
     shown = re.findall(r"^\| (?!Order|Customer|---)(.*?) \|", answer, re.MULTILINE)
-    if len(wanted) <= orders.MOST_ROWS:
-        return sorted(shown) == sorted(wanted)
-    return len(shown) == orders.MOST_ROWS and set(shown) <= set(wanted) and answer.startswith(f"{len(wanted)} orders")
+    if len(expected) <= orders.MOST_ROWS:
+        return sorted(shown) == sorted(expected)
+    return (
+        len(shown) == orders.MOST_ROWS and set(shown) <= set(expected) and answer.startswith(f"{len(expected)} orders")
+    )
 
 
 async def main(name: str) -> None:
-    """Print every question, its call and whether the rows were right, then the score."""
+    """Print every question, its tool call and whether the rows are correct, then the score."""
     done: list[Outcome] = []
     async with LocalModel(name) as model:
         async for outcome in outcomes(model):
             done.append(outcome)
-            print(f"{'right' if outcome.right else 'WRONG'}  {outcome.seconds:4.1f} s  {outcome.question}")
+            print(f"{'ok   ' if outcome.correct else 'WRONG'}  {outcome.seconds:4.1f} s  {outcome.question}")
             print(f"               {outcome.call}")
-        print(f"{sum(outcome.right for outcome in done)} of {len(done)} right with {model.label}")
+        print(f"{sum(outcome.correct for outcome in done)} of {len(done)} correct with {model.label}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The orders of a small office-furniture shop: two tools over a table that ships beside this file."""
+"""The orders of a small office-furniture shop: two tools over the table in orders.csv."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def search_orders(
         minimum=minimum_amount, maximum=maximum_amount, first=first, last=last,
         status=status, region=region, customer=customer,
     )  # fmt: skip
-    asked = _asked(minimum_amount, maximum_amount, period, status, customer, region)
+    filters = _filter_words(minimum_amount, maximum_amount, period, status, customer, region)
     if not rows:
-        return f"There are no orders{asked}."
+        return f"There are no orders{filters}."
     total = sum(row[4] for row in rows)
-    summary = f"{len(rows)} order{'s' if len(rows) > 1 else ''}{asked}, £{total:,.2f} together"
+    summary = f"{len(rows)} order{'s' if len(rows) > 1 else ''}{filters}, £{total:,.2f} together"
     if len(rows) > MOST_ROWS:
         summary += f"; the newest {MOST_ROWS} are shown"
     shown = [(*row[:4], f"£{row[4]:,.2f}", *row[5:]) for row in rows[:MOST_ROWS]]
@@ -90,10 +90,10 @@ def today() -> date:
 
 
 def query(sql: str, **values: str | float | None) -> list[tuple]:
-    """What a SELECT finds in the table `orders` as of today."""
+    """Run a SELECT on the table `orders` as of today."""
     with closing(sqlite3.connect(":memory:")) as database, ORDERS.open(encoding="utf-8", newline="") as file:
         database.execute("CREATE TABLE orders (id INTEGER, ordered_on, customer, product, amount REAL, status, region)")
-        # The file says how many days ago an order was placed, so that "last month" has orders whenever this is tried.
+        # The file has the number of days before today, so that "last month" always has orders.
         rows = [{**row, "ordered_on": str(today() - timedelta(int(row["days_ago"])))} for row in csv.DictReader(file)]
         database.executemany(
             "INSERT INTO orders VALUES (:id, :ordered_on, :customer, :product, :amount, :status, :region)", rows
@@ -125,11 +125,11 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
-def _asked(
+def _filter_words(
     minimum: float | None, maximum: float | None, period: str | None, status: str | None, customer: str | None,
     region: str | None,
 ) -> str:  # fmt: skip
-    """The filters in words, so that who reads the answer sees how the question was understood."""
+    """The filters in words, so that the answer shows how the question was understood."""
     parts = [
         f"from £{minimum:,.2f}" if minimum is not None else "",
         f"up to £{maximum:,.2f}" if maximum is not None else "",

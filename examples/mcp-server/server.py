@@ -1,4 +1,4 @@
-"""The warehouse as an MCP server: two tools over a table of stock, and an entry of its own in discovery."""
+"""The warehouse as an MCP server: two tools over a table of stock, registered with discovery."""
 
 import argparse
 import csv
@@ -55,11 +55,11 @@ def find_stock(words: str = "", at_most: int | None = None) -> str:
         words: Only products whose name or number holds these words; all of them where it is empty.
         at_most: Only products of which at most so many pieces are free, to see what runs out.
     """
-    wanted = words.lower().split()
+    searched = words.lower().split()
     found = [
         item
         for item in stock()
-        if all(word in f"{item.product} {item.sku}".lower() for word in wanted)
+        if all(word in f"{item.product} {item.sku}".lower() for word in searched)
         and (at_most is None or item.free <= at_most)
     ]
     if not found:
@@ -97,14 +97,14 @@ async def livez(_: Request) -> PlainTextResponse:
 
 
 def stock() -> list[Item]:
-    """The table as it is now."""
+    """The rows of the table."""
     with STOCK.open(encoding="utf-8", newline="") as file:
         rows = [{column: value for column, value in row.items() if value} for row in csv.DictReader(file)]
     return [Item.model_validate(row) for row in rows]
 
 
 def registered(address: str, *, registry: str, token: str | None, host: str, port: int) -> ASGIApp:
-    """The server over streamable HTTP, in the registry while it is served."""
+    """The server over streamable HTTP, registered with discovery while it runs."""
 
     async def registration() -> Registration:
         return Registration(
@@ -113,7 +113,7 @@ def registered(address: str, *, registry: str, token: str | None, host: str, por
             agent_type="mcp_server",
             version=VERSION,
             description="What is in stock and when more comes.",
-            tools=[  # the server's own, with their schemas
+            tools=[  # from the server itself, with their schemas
                 ToolInfo(name=tool.name, description=tool.description, input_schema=tool.input_schema)
                 for tool in await server.list_tools()
             ],
@@ -137,15 +137,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The warehouse as an MCP server.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, default=8010, help="port to listen on (8010)")
-    parser.add_argument("--address", help="where others reach it (from the host and the port)")
+    parser.add_argument("--address", help="address for other services (from the host and the port)")
     parser.add_argument("--discovery-url", help="the registry (MYAGENT_DISCOVERY_URL, or http://127.0.0.1:9000)")
-    given = parser.parse_args()
-    registry = given.discovery_url or os.environ.get("MYAGENT_DISCOVERY_URL") or "http://127.0.0.1:9000"
-    address = given.address or own_endpoint(given.port, registry=registry, host=given.host)
+    options = parser.parse_args()
+    registry = options.discovery_url or os.environ.get("MYAGENT_DISCOVERY_URL") or "http://127.0.0.1:9000"
+    address = options.address or own_endpoint(options.port, registry=registry, host=options.host)
     token = os.environ.get("MYAGENT_DISCOVERY_TOKEN")
-    logging.getLogger("httpx").setLevel("WARNING")  # a line at every heartbeat
-    app = registered(address, registry=registry, token=token, host=given.host, port=given.port)
-    uvicorn.run(app, host=given.host, port=given.port, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+    logging.getLogger("httpx").setLevel("WARNING")  # it logs a line for every heartbeat
+    app = registered(address, registry=registry, token=token, host=options.host, port=options.port)
+    uvicorn.run(
+        app, host=options.host, port=options.port, log_config=None, access_log=False, timeout_graceful_shutdown=5
+    )
 
 
 if __name__ == "__main__":

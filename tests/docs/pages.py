@@ -1,4 +1,4 @@
-"""The pages as the tests read them: their code blocks, and the rows of their tables."""
+"""Reads the pages for the tests: code blocks and table rows."""
 
 import re
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ _FENCE = re.compile(r"^```(\w+)?(?: title=\"([^\"]*)\")?\s*$")
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One fenced block. `output` is the text block right behind a block of commands, if there is one."""
+    """One fenced block. `output` is the text block directly after a block of commands, if there is one."""
 
     page: str
     line: int
@@ -33,7 +33,7 @@ def text_of(page: str) -> str:
 
 
 def blocks_of(page: str) -> list[Block]:
-    """All blocks of a page; an output stands with its commands and not alone."""
+    """All blocks of a page; an output belongs to its commands."""
     found: list[Block] = []
     for block, follows in _blocks(page):
         if block.language == "text" and follows and found and found[-1].language == "sh":
@@ -45,23 +45,23 @@ def blocks_of(page: str) -> list[Block]:
 
 
 def _blocks(page: str) -> Iterator[tuple[Block, bool]]:
-    """Each block, and whether nothing stands between it and the one before."""
-    inside: tuple[int, str, str] | None = None
-    taken: list[str] = []
+    """Each block, and whether it directly follows the one before."""
+    opened: tuple[int, str, str] | None = None
+    lines: list[str] = []
     follows = False
     for number, line in enumerate(text_of(page).splitlines(), start=1):
         fence = _FENCE.match(line)
-        if inside is None and fence:
-            inside, taken = (number, fence[1] or "", fence[2] or ""), []
-        elif inside is not None and line == "```":
-            start, language, title = inside
-            yield Block(page, start, language, title, "\n".join(taken) + "\n"), follows
-            inside, follows = None, True
-        elif inside is not None:
-            taken.append(line)
+        if opened is None and fence:
+            opened, lines = (number, fence[1] or "", fence[2] or ""), []
+        elif opened is not None and line == "```":
+            start, language, title = opened
+            yield Block(page, start, language, title, "\n".join(lines) + "\n"), follows
+            opened, follows = None, True
+        elif opened is not None:
+            lines.append(line)
         elif line.strip():
             follows = False
-    assert inside is None, f"{page}: the block at line {inside} does not end"
+    assert opened is None, f"{page}: the block at line {opened} does not end"
 
 
 def blocks(language: str) -> list[Block]:
@@ -69,7 +69,7 @@ def blocks(language: str) -> list[Block]:
 
 
 def rows(page: str) -> Iterator[tuple[str, str, list[str]]]:
-    """The rows of all tables: the heading a table stands under, what its first column is called, and the cells."""
+    """The rows of all tables: the heading above the table, the name of its first column, and the cells."""
     heading, first = "", ""
     for line in text_of(page).splitlines():
         if line.startswith("#"):
@@ -85,5 +85,5 @@ def rows(page: str) -> Iterator[tuple[str, str, list[str]]]:
 
 
 def codes(cell: str) -> list[str]:
-    """What stands between backticks in a cell."""
+    """The code spans of a cell."""
     return re.findall(r"`([^`]+)`", cell)

@@ -1,4 +1,4 @@
-"""Every code block of the pages: agent files are read, Python is run, commands are parsed, and run where they print."""
+"""Every code block of the pages: agent files are loaded, Python and commands are run or parsed."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ from pydantic import ConfigDict, TypeAdapter, create_model
 from agent_runtime.agent import Agent
 from agent_runtime.agent_file import load
 from agent_runtime.cli.evals import Conversation
-from agent_runtime.cli.scaffold import create_agent
+from agent_runtime.cli.project import create_agent
 from agent_runtime.config import AgentConfig, secret_paths
 from agent_runtime.events import RunResult
 from agent_runtime.server.api.approvals import DecisionRequest
@@ -29,7 +29,7 @@ from discovery.app import create_app as create_registry_app
 from discovery.contract import AgentRecord, Problem, Registered, Registration
 from discovery.registry.history import HistoryEntry
 from discovery.settings import Settings
-from tests.docs.commands import commands_in, complaint
+from tests.docs.commands import commands_in, problem_with
 from tests.docs.pages import PAGES, ROOT, Block, blocks, blocks_of, text_of
 from tests.serving import serve
 
@@ -39,7 +39,7 @@ RUN_SECONDS = 60
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A reader's folder: the agent of `myagent new`, the example's tools and documents, and the files of all pages."""
+    """A folder with the agent of `myagent new`, the tools and documents of the examples, and the files of all pages."""
     home = create_agent("greeter", tmp_path)
     shutil.copy(ROOT / "examples/customer-service/orders.py", home)
     shutil.copy(ROOT / "examples/customer-service/orders.csv", home)
@@ -50,18 +50,18 @@ def folder(tmp_path: Path) -> Path:
     return home
 
 
-def lay(page: str, folder: Path) -> None:
-    """Put the files of one page into the folder: they may have the same names on others."""
+def write_files(page: str, folder: Path) -> None:
+    """Write the files of one page into the folder; other pages may have files of the same names."""
     for block in blocks_of(page):
         if block.title and block.language in {"yaml", "python"} and "/" not in block.title:
             (folder / block.title).write_text(block.text, encoding="utf-8")
 
 
-def named(found: list[Block]) -> Any:
+def each(found: list[Block]) -> Any:
     return pytest.mark.parametrize("block", found, ids=str)
 
 
-def test_every_block_is_of_a_kind_that_is_tested() -> None:
+def test_every_block_has_a_language_that_is_tested() -> None:
     wrong = [
         f"{block} {block.language}" for page in PAGES for block in blocks_of(page) if block.language not in LANGUAGES
     ]
@@ -69,7 +69,7 @@ def test_every_block_is_of_a_kind_that_is_tested() -> None:
     assert (wrong, alone) == ([], [])
 
 
-def test_a_file_is_the_same_wherever_it_stands() -> None:
+def test_a_file_is_the_same_on_every_page() -> None:
     known: dict[str, str] = {}
     for block in blocks("python"):
         if block.title:
@@ -83,32 +83,32 @@ def is_fragment(tree: Any) -> bool:
     return isinstance(tree, dict) and tree.keys() <= AgentConfig.model_fields.keys()
 
 
-@named([block for block in blocks("yaml") if is_fragment(yaml.safe_load(block.text)) and block.title != "wrong.yaml"])
-async def test_an_agent_file_or_a_part_of_one_is_valid(block: Block, folder: Path) -> None:
-    lay(block.page, folder)
+@each([block for block in blocks("yaml") if is_fragment(yaml.safe_load(block.text)) and block.title != "wrong.yaml"])
+async def test_agent_files_and_parts_of_them_are_valid(block: Block, folder: Path) -> None:
+    write_files(block.page, folder)
     written = yaml.safe_load(block.text)
-    whole = {"name": "example", "model": {"provider": "local"}} | written
+    complete = {"name": "example", "model": {"provider": "local"}} | written
     file = folder / "read.yaml"
-    file.write_text(block.text if whole == written else yaml.safe_dump(whole), encoding="utf-8")
+    file.write_text(block.text if complete == written else yaml.safe_dump(complete), encoding="utf-8")
     variables = re.findall(r"\$\{([A-Z_]+)", block.text)
     secrets = folder / "secrets.yaml"
     secrets.touch(mode=0o600)
-    paths = secret_paths(whole)
+    paths = secret_paths(complete)
     keys = ("endpoint", "api_key", "password", "current", "next")
-    held: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for path in paths:
-        held[path] = dict.fromkeys(keys, "x")
-    held |= dict.fromkeys([path for path in paths if f"{{secret:{path}}}" in block.text], "x")
+        values[path] = dict.fromkeys(keys, "x")
+    values |= dict.fromkeys([path for path in paths if f"{{secret:{path}}}" in block.text], "x")
     if "azure" in block.text and "#endpoint" in block.text:
-        held["myteam/agents/azure"]["endpoint"] = "https://my-team.openai.azure.com"
-    secrets.write_text(yaml.safe_dump(held), encoding="utf-8")
+        values["myteam/agents/azure"]["endpoint"] = "https://my-team.openai.azure.com"
+    secrets.write_text(yaml.safe_dump(values), encoding="utf-8")
     environment = dict.fromkeys(variables, "https://example.com") | {"MYAGENT_SECRETS": f"yaml:{secrets}"}
     read = await load(file, environment=environment, overrides={"discovery": {"url": "http://discovery:9000"}})
-    assert read.config.name == whole["name"]
+    assert read.config.name == complete["name"]
 
 
-@named([block for block in blocks("yaml") if not is_fragment(yaml.safe_load(block.text))])
-def test_any_other_yaml_is_what_its_title_says(block: Block) -> None:
+@each([block for block in blocks("yaml") if not is_fragment(yaml.safe_load(block.text))])
+def test_other_yaml_files_match_their_titles(block: Block) -> None:
     tree: Any = yaml.safe_load(block.text)
     match block.title:
         case "conversations.yaml":
@@ -117,12 +117,12 @@ def test_any_other_yaml_is_what_its_title_says(block: Block) -> None:
             assert all(isinstance(value, str | dict) for value in tree.values())
         case "kubernetes.yaml":
             container = tree["spec"]["template"]["spec"]["containers"][0]
-            assert complaint(["myagent", *container["args"]]) is None
+            assert problem_with(["myagent", *container["args"]]) is None
         case title:
-            raise AssertionError(f"{block}: nobody reads {title!r}")
+            raise AssertionError(f"{block}: no test reads {title!r}")
 
 
-def test_the_agent_of_the_first_page_is_the_one_that_the_command_makes(folder: Path) -> None:
+def test_the_agent_of_getting_started_is_the_one_that_new_creates(folder: Path) -> None:
     shown = next(block for block in blocks("yaml") if block.title == "greeter/agent.yaml")
     assert shown.text == (folder / "agent.yaml").read_text(encoding="utf-8")
 
@@ -154,13 +154,13 @@ SHAPES: dict[str, Any] = {
 }
 
 
-@named(blocks("json"))
-def test_json_fits_what_the_program_sends_or_takes(block: Block) -> None:
+@each(blocks("json"))
+def test_json_matches_the_models_of_the_api(block: Block) -> None:
     shape = SHAPES[block.title]
     if shape is not None:
         read = TypeAdapter(shape).validate_python(json.loads(block.text))
         written = TypeAdapter(shape).dump_python(read, mode="json")
-        assert keys_in(json.loads(block.text)) <= keys_in(written), "a field that nobody knows"
+        assert keys_in(json.loads(block.text)) <= keys_in(written), "an unknown field"
 
 
 def keys_in(tree: Any) -> set[str]:
@@ -183,7 +183,7 @@ async def test_the_health_of_an_agent_has_the_fields_of_the_page(folder: Path) -
 
 @asynccontextmanager
 async def served(folder: Path) -> AsyncGenerator[dict[str, str]]:
-    """The two servers of the pages; what they answer at instead of 127.0.0.1:8000 and :9000."""
+    """Start the two servers of the pages; return their addresses instead of 127.0.0.1:8000 and :9000."""
     async with AsyncExitStack() as stack:
         registry = await stack.enter_async_context(serve(create_registry_app(Settings(database_url="memory://"))))
         agent = await stack.enter_async_context(Agent(folder / "agent.yaml"))
@@ -192,7 +192,7 @@ async def served(folder: Path) -> AsyncGenerator[dict[str, str]]:
 
 
 async def run(command: list[str], folder: Path, **variables: str) -> tuple[int, str]:
-    """The exit status of a command, and all that it printed."""
+    """The exit status of a command, and its output."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     environment = kept | {"PYTHONPATH": str(ROOT), "COLUMNS": "120", "HF_HUB_OFFLINE": "1"} | variables
     process = await asyncio.create_subprocess_exec(
@@ -203,7 +203,7 @@ async def run(command: list[str], folder: Path, **variables: str) -> tuple[int, 
     return process.returncode or 0, printed.decode()
 
 
-def moved(text: str, addresses: dict[str, str]) -> str:
+def with_addresses(text: str, addresses: dict[str, str]) -> str:
     for known, url in addresses.items():
         text = text.replace(f"http://{known}", url)
     return text
@@ -219,38 +219,38 @@ if inspect.iscoroutine(done):
 
 
 @pytest.mark.model
-@named([block for block in blocks("python") if not block.title])
-async def test_python_runs_as_it_stands(block: Block, folder: Path) -> None:
+@each([block for block in blocks("python") if not block.title])
+async def test_python_blocks_run(block: Block, folder: Path) -> None:
     async with served(folder) as addresses:
         script = folder / "block.py"
-        script.write_text(moved(block.text, addresses), encoding="utf-8")
+        script.write_text(with_addresses(block.text, addresses), encoding="utf-8")
         status, printed = await run([sys.executable, "-c", RUNNER, str(script)], folder, OPENAI_API_KEY="none")
     assert status == 0, printed
     assert "Traceback" not in printed
 
 
 @pytest.mark.model
-@named([block for block in blocks("python") if block.title.startswith("test_")])
-async def test_a_test_of_the_pages_passes(block: Block, folder: Path) -> None:
-    lay(block.page, folder)
+@each([block for block in blocks("python") if block.title.startswith("test_")])
+async def test_tests_on_the_pages_pass(block: Block, folder: Path) -> None:
+    write_files(block.page, folder)
     (folder / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\n")
     status, printed = await run([sys.executable, "-m", "pytest", "-q", block.title], folder)
     assert status == 0, printed
 
 
-@named([block for block in blocks("python") if block.title and not block.title.startswith("test_")])
-async def test_a_python_file_of_the_pages_is_a_tool_that_works(block: Block, folder: Path) -> None:
+@each([block for block in blocks("python") if block.title and not block.title.startswith("test_")])
+async def test_python_files_on_the_pages_run_without_warnings(block: Block, folder: Path) -> None:
     status, printed = await run([sys.executable, "-W", "error", block.title], folder)
     assert (status, printed) == (0, "")
 
 
-@named(blocks("sh"))
-def test_every_command_is_one_that_there_is(block: Block) -> None:
-    assert [found for words in commands_in(block.text) if (found := complaint(words))] == []
+@each(blocks("sh"))
+def test_every_command_exists(block: Block) -> None:
+    assert [found for words in commands_in(block.text) if (found := problem_with(words))] == []
 
 
-def runs(block: Block) -> bool:
-    """What ends by itself: not a server, and nothing that installs."""
+def ends(block: Block) -> bool:
+    """Whether the commands end by themselves: no server, and no installation."""
     programs = list(commands_in(block.text))
     serving = any(
         words[:2] in (["myagent", "run"], ["myagent", "discovery"], ["myagent", "register"]) for words in programs
@@ -259,17 +259,17 @@ def runs(block: Block) -> bool:
 
 
 @pytest.mark.model
-@named([block for block in blocks("sh") if runs(block)])
-async def test_a_command_prints_what_the_page_says(block: Block, folder: Path) -> None:
-    if block.title:  # another terminal: the environment is there already
+@each([block for block in blocks("sh") if ends(block)])
+async def test_commands_print_the_output_on_the_page(block: Block, folder: Path) -> None:
+    if block.title:  # another terminal: the environment is already active
         text = "\n".join(line for line in block.text.splitlines() if not line.startswith(". "))
     else:
         text = block.text
     bin_folder = Path(sys.executable).parent
     async with served(folder) as addresses:
-        lay(block.page, folder)
+        write_files(block.page, folder)
         status, printed = await run(
-            ["bash", "-ec", moved(text, addresses)],
+            ["bash", "-ec", with_addresses(text, addresses)],
             folder,
             PATH=f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
             MYAGENT_DISCOVERY_URL=addresses["127.0.0.1:9000"],
@@ -278,17 +278,17 @@ async def test_a_command_prints_what_the_page_says(block: Block, folder: Path) -
         assert status == 0, printed
         assert '"code"' not in printed, "an error was answered"
         return
-    assert as_pattern(block.output).search(printed), f"{printed}\nis not\n{block.output}"
+    assert as_pattern(block.output).search(printed), f"{printed}\ndoes not match\n{block.output}"
 
 
 def as_pattern(output: str) -> re.Pattern[str]:
-    """An output with `…` for what differs from one time to the next."""
+    """An output as a pattern; `…` matches any text."""
     lines = [re.escape(line.rstrip()).replace("…", ".*") for line in output.rstrip().splitlines()]
     return re.compile("\\s*\n".join(lines), re.MULTILINE)
 
 
-def test_links_and_pictures_lead_somewhere() -> None:
-    """Of the pages that are no part of the site, which checks its own."""
+def test_links_and_pictures_exist() -> None:
+    """Only of the pages outside the site: mkdocs checks the others."""
     for page in ("README.md", "CONTRIBUTING.md"):
         for target in re.findall(r"(?:\]\(|src=\"|srcset=\")([^)\"#]+)", text_of(page)):
             assert target.startswith("http") or (ROOT / target).exists(), f"{page}: {target}"
@@ -300,7 +300,7 @@ def pages_with_routes() -> Iterator[tuple[str, str]]:
             yield page, route
 
 
-async def test_no_page_names_a_route_that_there_is_not(folder: Path) -> None:
+async def test_every_route_on_a_page_exists(folder: Path) -> None:
     from tests.docs.test_reference import documented_routes
 
     known = documented_routes("docs/endpoints.md") | documented_routes("docs/protocol.md")

@@ -1,4 +1,4 @@
-"""The pictures of the pages: small, whole, from no other host, and of commands that there are."""
+"""The pictures of the pages: small, valid, without external resources, and with existing commands."""
 
 import html
 import re
@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.docs.commands import commands_in, complaint
+from tests.docs.commands import commands_in, problem_with
 from tests.docs.pages import ROOT
 
 PICTURES = sorted((ROOT / "docs" / "pictures").iterdir())
@@ -16,29 +16,29 @@ CAST = ROOT / "docs" / "pictures" / "first-minutes.svg"
 
 
 @pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: picture.name)
-def test_a_picture_is_small_enough_to_be_waited_for(picture: Path) -> None:
+def test_pictures_are_small(picture: Path) -> None:
     assert picture.stat().st_size < 250_000
 
 
 @pytest.mark.parametrize("picture", DRAWN, ids=lambda picture: picture.name)
-def test_a_drawing_is_whole_and_loads_nothing(picture: Path) -> None:
+def test_drawings_are_valid_and_load_nothing(picture: Path) -> None:
     text = picture.read_text(encoding="utf-8")
     ElementTree.fromstring(text)
     assert re.findall(r"(?:href|src|url)\s*[=(]\s*[\"']?https?:", text) == []
 
 
-def test_the_terminal_shows_commands_that_there_are() -> None:
+def test_the_terminal_shows_existing_commands() -> None:
     text = CAST.read_text(encoding="utf-8")
     commands = [html.unescape(found) for found in re.findall(r'class="c"> ([^<]+)<', text)]
     assert len(commands) >= 5
-    assert [found for line in commands for words in commands_in(line) if (found := complaint(words))] == []
+    assert [found for line in commands for words in commands_in(line) if (found := problem_with(words))] == []
     typed = [words for line in commands for words in commands_in(line)]
     assert {"new", "validate", "chat", "discovery", "run", "agents"} <= {words[1] for words in typed if len(words) > 1}
 
 
-def test_the_terminal_shows_the_agent_that_is_made_today() -> None:
-    from agent_runtime.cli.scaffold import _FILE
+def test_the_terminal_shows_the_current_agent_file() -> None:
+    from agent_runtime.cli.project import AGENT_FILE
 
     text = html.unescape(re.sub(r"<[^>]+>", "", CAST.read_text(encoding="utf-8")))
-    for line in _FILE.format(name="greeter").splitlines():
+    for line in AGENT_FILE.format(name="greeter").splitlines():
         assert line in text, "run scripts/cast again"

@@ -1,4 +1,4 @@
-"""The reference against the code: whatever there is stands on a page, and nothing stands there that is not."""
+"""The reference pages agree with the code: complete, and without entries that do not exist."""
 
 import argparse
 import ast
@@ -35,7 +35,7 @@ def test_every_key_of_the_agent_file_is_in_the_reference_with_its_type_and_defau
     assert sorted(documented) == known
 
 
-def test_every_key_comes_with_an_example() -> None:
+def test_every_key_has_an_example() -> None:
     for _, first, cells in rows("docs/configuration.md"):
         if first == "key" and cells[1] != "section":
             name = codes(cells[0])[0].rpartition(".")[2]
@@ -43,7 +43,7 @@ def test_every_key_comes_with_an_example() -> None:
             assert f"`{name}:" in cells[3] or values, cells
 
 
-def test_the_presets_are_the_ones_of_the_page() -> None:
+def test_the_presets_are_on_the_page() -> None:
     documented = {codes(cells[0])[0] for _, first, cells in rows("docs/configuration.md") if first == "`agent_type`"}
     assert documented == set(AgentConfig.model_json_schema()["properties"]["agent_type"]["enum"])
 
@@ -84,15 +84,15 @@ def test_every_command_and_flag_is_on_the_page_and_no_other() -> None:
 # --- environment
 
 
-class Recorded(dict[str, str]):
-    """An environment that remembers what it was asked for."""
+class RecordingEnvironment(dict[str, str]):
+    """An environment that records which variables are read."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: set[str] = set()
+        self.names: set[str] = set()
 
     def get(self, key: str, default: Any = None) -> Any:
-        self.asked.add(key)
+        self.names.add(key)
         return super().get(key, default)
 
 
@@ -100,15 +100,15 @@ VARIABLE = re.compile(r"(MYAGENT|DISCOVERY|OTEL|AWS|OPENAI|OLLAMA|XDG|NO)_[A-Z_]
 
 
 def variables_read() -> set[str]:
-    """Names of variables in the code, but for the prose in it; and those that the registry's settings ask for."""
+    """Names of variables in the code, without prose, and those that the registry's settings read."""
     found: set[str] = set()
     for file in (ROOT / "agent_runtime").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and VARIABLE.fullmatch(node.value):
                 found.add(node.value)
-    environment = Recorded()
+    environment = RecordingEnvironment()
     Settings.from_environment(environment)
-    return found | environment.asked
+    return found | environment.names
 
 
 def test_every_environment_variable_is_on_the_page_and_no_other() -> None:
@@ -120,7 +120,7 @@ def test_every_environment_variable_is_on_the_page_and_no_other() -> None:
     assert documented - for_libraries == variables_read() | for_examples
 
 
-def test_no_page_names_a_variable_that_nobody_reads() -> None:
+def test_every_variable_on_a_page_is_read_by_the_code() -> None:
     known = variables_read() | {"AWS_ENDPOINT_URL"}
     build_arguments = {"PYTHON_VERSION"}
     for page in PAGES:
@@ -182,7 +182,7 @@ def test_every_route_of_the_registry_is_on_the_page_with_its_scope_and_no_other(
 
 
 def metrics_in(text: str) -> set[str]:
-    """The names of Prometheus' text format; what a client library adds about creation is left out."""
+    """The names in Prometheus' text format, without the `_created` series."""
     kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
     return {name for name in kinds if not name.endswith("_created")}
 
@@ -218,7 +218,7 @@ CALLS = {"problem": 1, "_problem": 1, "problem_response": 2, "Refusal": 1, "_ref
 
 
 def codes_raised(folder: Path) -> set[str]:
-    """The codes of errors in the code: given to what makes an error answer, or named `code`."""
+    """The error codes in the code: arguments of functions that create errors, and values named `code`."""
     found: set[str] = set()
     for file in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

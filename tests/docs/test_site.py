@@ -1,4 +1,4 @@
-"""The site as its readers get it: built strictly, complete, and from no other host."""
+"""The built site: strict build, complete, without external resources."""
 
 import os
 import re
@@ -49,12 +49,12 @@ def test_the_site_loads_nothing_from_another_host(site: Path) -> None:
         assert re.findall(r"url\(\s*[\"']?https?:", style.read_text(encoding="utf-8")) == [], style
 
 
-def test_the_changelog_and_the_security_promises_are_pages(site: Path) -> None:
+def test_the_changelog_and_the_security_policy_are_pages(site: Path) -> None:
     assert "Unreleased" in (site / "changelog" / "index.html").read_text(encoding="utf-8")
     assert "Reporting" in (site / "security" / "index.html").read_text(encoding="utf-8")
 
 
-def test_each_push_to_main_deploys_it() -> None:
+def test_each_push_to_main_deploys_the_site() -> None:
     workflow = yaml.safe_load((ROOT / ".github/workflows/docs.yml").read_text(encoding="utf-8"))
     assert workflow[True]["push"]["branches"] == ["main"]  # YAML reads `on` as true
     steps = [step.get("run", "") for job in workflow["jobs"].values() for step in job["steps"]]

@@ -1,4 +1,4 @@
-"""How the reference words a key's type and default: computed from the models, compared with the page."""
+"""Type and default of each key as the reference writes them, computed from the config models."""
 
 import json
 import types
@@ -13,17 +13,17 @@ PLAIN = {str: "text", SecretStr: "secret text", int: "whole number", float: "num
 
 
 def keys_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    """Every key of the file below a section: its path, its type and its default, in words."""
+    """Every key of the file below a section: path, type and default."""
     for name, field in model.model_fields.items():
         path = prefix + name
         yield path, type_words(field.annotation, field.metadata), default_words(field)
         for step, section in sections_in(field.annotation):
-            if not (path == "model.fallback" and step == "[]"):  # the keys of `model` over again
+            if not (path == "model.fallback" and step == "[]"):  # has the keys of `model` again
                 yield from keys_of(section, f"{path}{step}.")
 
 
 def sections_in(annotation: Any, step: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
-    """The sections that a field holds, and how a path goes into them: `[]` a list's item, `.NAME` a map's value."""
+    """The sections in a field, with the path to them: `[]` for an item of a list, `.NAME` for a value of a map."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield step, annotation
     elif get_origin(annotation) is list:
@@ -36,7 +36,7 @@ def sections_in(annotation: Any, step: str = "") -> Iterator[tuple[str, type[Bas
 
 
 def type_words(annotation: Any, metadata: Any = ()) -> str:
-    """`number, over 0` and the like; that a field may be left out is said by its default."""
+    """The type as the page writes it, such as `number, over 0`."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return type_words(parts[0], parts[1:])
@@ -57,7 +57,7 @@ def type_words(annotation: Any, metadata: Any = ()) -> str:
 
 
 def default_words(field: FieldInfo) -> str:
-    """What the page says stands there where nothing is written."""
+    """The default as the page writes it."""
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)

@@ -52,7 +52,7 @@ def test_every_period_of_the_tool_is_what_the_questions_mean_by_it(
         "last_year": f"{year} = strftime('%Y', :today, '-1 year')",
     }.items():
         wanted = orders.query(f"SELECT id FROM orders WHERE {condition}", today=str(today))
-        assert evaluate.holds(orders.search_orders(period=period), [str(row[0]) for row in wanted]), period
+        assert evaluate.matches(orders.search_orders(period=period), [str(row[0]) for row in wanted]), period
 
 
 def test_last_month_has_orders_above_500_pounds_on_every_day_of_the_next_years(
@@ -90,5 +90,5 @@ def test_there_are_twenty_questions_and_most_have_rows_today(evaluate: ModuleTyp
 async def test_the_built_in_model_gets_at_least_16_of_the_20_questions_right(evaluate: ModuleType) -> None:
     async with LocalModel() as model:
         outcomes = [outcome async for outcome in evaluate.outcomes(model)]
-    wrong = [f"{outcome.question} → {outcome.call}" for outcome in outcomes if not outcome.right]
+    wrong = [f"{outcome.question} → {outcome.call}" for outcome in outcomes if not outcome.correct]
     assert len(outcomes) - len(wrong) >= 16, "\n".join(wrong)

@@ -1,4 +1,4 @@
-// By word and shape as well as by colour.
+// Status is shown as text and shape, not only as a colour.
 const SHAPES: Record<string, string> = { up: "●", registered: "○", degraded: "◐", draining: "▽", stale: "▲", down: "■" };
 
 export function StatusBadge({ status, reason }: { status: string; reason?: string | null }) {

@@ -222,7 +222,7 @@ async def test_validate_as_json_lists_the_problems(tmp_path: Path) -> None:
 
 
 async def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
-    is_one_sentence(await myagent("validate", cwd=tmp_path), 2, "agent.yaml: no such file; name another with --config")
+    is_one_sentence(await myagent("validate", cwd=tmp_path), 2, "agent.yaml: no such file; set another with --config")
 
 
 async def test_a_secret_source_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:

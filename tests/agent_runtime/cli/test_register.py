@@ -158,7 +158,7 @@ async def test_a_file_holds_all_fields_and_a_flag_wins_over_it(tmp_path: Path, n
         (("--file", "f.yaml"), "name: a", ["--endpoint, or `endpoint:` in f.yaml: is required"]),
         (("--file", "f.yaml", *BILLING), "nmae: a\ntag: [x]", ["f.yaml:1 nmae: unknown key; did you mean `name`?"]),
         (("--file", "f.yaml", *BILLING), "\nttl_seconds: 3", ["f.yaml:2 ttl_seconds: unknown key; known keys:"]),
-        (("--file", "f.yaml", *BILLING), "tools:\n- {name: 3}", ["f.yaml:2 tools[0].name: should be a valid string"]),
+        (("--file", "f.yaml", *BILLING), "tools:\n- {name: 3}", ["f.yaml:2 tools[0].name: must be a text"]),
         (("--file", "f.yaml", *BILLING), "metadata: {api_key: hush}", ["'api_key' must not be sent"]),
         (("--file", "f.yaml", *BILLING), "owner: ${NOT_SET}", ["f.yaml:1 owner: environment variable NOT_SET is not"]),
         (("--file", "f.yaml", *BILLING), "owner: ${secret:a/b}", ["secret a/b: a registration is public"]),
@@ -239,7 +239,7 @@ async def test_before_the_health_address_answers_there_is_no_entry_and_sigterm_e
     health = ("--health", f"http://127.0.0.1:{free_port()}/health", "--log-level", "debug")
     async with a_registry() as registry, started("register", *BILLING, *registry.flags, *health, cwd=tmp_path) as side:
         assert side.stderr is not None
-        while b"not serving yet" not in await side.stderr.readline():
+        while b"not ready yet" not in await side.stderr.readline():
             pass
         assert await registry.listed() == []
         side.terminate()

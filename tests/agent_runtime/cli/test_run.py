@@ -91,7 +91,7 @@ async def test_a_port_in_use_is_one_sentence_before_anything_is_loaded(tmp_path:
         run = await myagent("run", cwd=tmp_path)
     assert (run.status, run.out) == (1, "")
     assert run.err == (
-        f"myagent: port {port} on 127.0.0.1 cannot be used (Address already in use); choose another with --port\n"
+        f"myagent: port {port} on 127.0.0.1 is not available (Address already in use); choose another one with --port\n"
     )
 
 
@@ -112,7 +112,7 @@ async def test_the_port_belongs_to_the_one_that_started_first_although_it_is_sti
             second = await myagent("run", "--config", write_agent(tmp_path, server={"port": port}), cwd=tmp_path)
             status, log = await ended(process)
     assert (second.status, second.out, len(second.err.splitlines())) == (1, "", 1)
-    assert f"port {port} on 127.0.0.1 cannot be used" in second.err
+    assert f"port {port} on 127.0.0.1 is not available" in second.err
     assert status == 130
     assert "Traceback" not in log
 
@@ -121,7 +121,7 @@ async def test_a_host_that_is_not_this_machine_is_one_sentence(tmp_path: Path) -
     write_agent(tmp_path, server={"host": "no-such-host.invalid", "port": 0})
     run = await myagent("run", "--allow-anonymous", cwd=tmp_path)
     assert (run.status, run.out, len(run.err.splitlines())) == (1, "", 1)
-    assert run.err.startswith("myagent: server.host no-such-host.invalid is no address of this machine")
+    assert run.err.startswith("myagent: server.host no-such-host.invalid is not an address of this machine")
 
 
 async def test_listening_beyond_loopback_without_a_key_is_refused(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ async def model() -> AsyncIterator[LocalModel]:
 
 
 async def reply(model: LocalModel, *messages: Message, **more: object) -> list[ModelChunk]:
-    async with asyncio.timeout(60), aclosing(model.stream(messages, **more)) as chunks:  # type: ignore[arg-type]
+    async with aclosing(model.stream(messages, **more)) as chunks:  # type: ignore[arg-type]
         return [chunk async for chunk in chunks]
 
 
@@ -220,7 +220,8 @@ async def test_a_setting_of_the_engine_that_is_no_number_is_an_error_that_names_
 
 
 async def test_a_long_stream_does_not_break_the_one_beside_it() -> None:
-    async with LocalModel(parameters={"n_ctx": 512, "max_tokens": 150}) as small:
+    # Two streams run at once: the third says nothing until one of them has ended, which takes long on a busy machine.
+    async with LocalModel(timeout_seconds=300, parameters={"n_ctx": 512, "max_tokens": 150}) as small:
         asked = Message("user", "Tell me a story about ships and cats. " * 25)
         answers = await asyncio.gather(*(reply(small, asked) for _ in range(3)))
     assert all(text_of(answer) for answer in answers)

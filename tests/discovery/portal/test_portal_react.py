@@ -103,8 +103,8 @@ async def test_a_page_on_another_origin_shows_an_agent_live_and_says_when_the_re
                 await expect(page.get_by_role("status")).to_have_text("0 of 1")
                 await page.get_by_label("Search agents").fill("")
             away = page.get_by_role("alert")
-            await expect(away).to_contain_text("is away: it does not answer")
-            await expect(away).to_contain_text("This is its list of")
+            await expect(away).to_contain_text("is not available: it does not respond")
+            await expect(away).to_contain_text("The list is from")
             await expect(page.locator("table.stale tbody tr")).to_have_count(1)
             async with registry(**settings, port=port) as http:
                 await add(http, name="orders")
