@@ -7,7 +7,6 @@ import threading
 import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -156,7 +155,7 @@ class Agent:
             ModelError: the model gave no usable reply; nothing of the turn was saved.
             CallerError: the message or the session id is invalid.
         """
-        return await self._answer(message, session_id, owner, None, _discard)
+        return await self.answer(message, _discard, session_id=session_id, owner=owner)
 
     def stream(
         self,
@@ -171,7 +170,22 @@ class Agent:
         Closing the generator cancels the run, and a run does not get far ahead of a slow reader. A `history` replaces
         what the agent remembers of the session; nothing of such a turn is saved.
         """
-        return stream_events(partial(self._answer, message, session_id, owner, history))
+        return stream_events(
+            lambda emit: self.answer(message, emit, session_id=session_id, owner=owner, history=history)
+        )
+
+    async def answer(
+        self,
+        message: str,
+        emit: Emit,
+        *,
+        session_id: str | None = None,
+        owner: str = "",
+        history: Sequence[Message] | None = None,
+    ) -> RunResult:
+        """Answer one message as `stream` does, in the caller's own task: the run waits for `emit` at each event."""
+        conversation = await self._conversation(owner, session_id)
+        return await conversation.answer(message, history, emit)
 
     async def approvals(self, *, owner: str = "") -> Sequence[Approval]:
         """The calls of an owner's runs that wait for a person, the oldest first."""
@@ -185,7 +199,14 @@ class Agent:
         Raises:
             UnknownApproval: no such call of this owner waits for a decision.
         """
-        return stream_events(partial(self._resolve, approval_id, decision, owner))
+        return stream_events(lambda emit: self.decide(approval_id, decision, emit, owner=owner))
+
+    async def decide(self, approval_id: str, decision: Decision, emit: Emit, *, owner: str = "") -> RunResult:
+        """Decide as `resolve` does, in the caller's own task: the run waits for `emit` at each event."""
+        from agent_runtime.conversation import resume
+
+        await self._open()
+        return await resume(self._components, owner, approval_id, decision, emit)
 
     async def forget(self, session_id: str, *, owner: str = "") -> bool:
         """Delete a conversation; returns whether there was one."""
@@ -228,19 +249,6 @@ class Agent:
         self.close()
 
     # --- inside
-
-    async def _answer(
-        self, message: str, session_id: str | None, owner: str, history: Sequence[Message] | None, emit: Emit
-    ) -> RunResult:
-        conversation = await self._conversation(owner, session_id)
-        return await conversation.answer(message, history, emit)
-
-    async def _resolve(self, approval_id: str, decision: Decision, owner: str, emit: Emit) -> RunResult:
-        from agent_runtime.conversation import Conversation, take_approval
-
-        await self._open()
-        approval = await take_approval(self._components, owner, approval_id)
-        return await Conversation(self._components, approval.key).resume(approval, decision, emit)
 
     async def _conversation(self, owner: str, session_id: str | None) -> Conversation:
         from agent_runtime.conversation import Conversation, checked_session_id

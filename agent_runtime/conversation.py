@@ -60,9 +60,8 @@ class Conversation:
         state = RunState([Message("user", checked_message(message))], history or ())
         return await self._run(state, emit, message, saves=self.components.remembers and history is None)
 
-    async def resume(self, approval: Approval, decision: Decision, emit: Emit) -> RunResult:
-        """Go on with a run after a person's decision; turns that were added meanwhile are part of its history."""
-        state = Checkpoint.from_json(approval.state).decided(decision)
+    async def go_on(self, state: RunState, emit: Emit) -> RunResult:
+        """Go on with a run that waited; turns that were added meanwhile are part of its history."""
         return await self._run(state, emit, saves=self.components.remembers)
 
     async def messages(self) -> list[Message]:
@@ -127,14 +126,18 @@ class Conversation:
         return self.components.store
 
 
-async def take_approval(components: Components, owner: str, approval_id: str) -> Approval:
-    """Take a waiting call out of the store: of many who decide, exactly one gets it.
+async def resume(components: Components, owner: str, approval_id: str, decision: Decision, emit: Emit) -> RunResult:
+    """Decide on a waiting call and go on with its run: of many who decide, exactly one does.
 
     Raises:
-        UnknownApproval: there is none of this id for this owner, or it was decided already.
+        UnknownApproval: no such call of this owner waits for a decision.
+        StoreError: the saved state of the run cannot be read; the call goes on waiting.
     """
     agent, store = components.file.config.name, components.store
-    approval = await store.take_approval(agent, owner, approval_id) if store else None
-    if approval is None:
-        raise UnknownApproval(f"there is no approval {approval_id[:64]!r} that waits: it was decided, or never was")
-    return approval
+    waiting: Sequence[Approval] = await store.approvals(agent, owner) if store else []
+    approval = next((one for one in waiting if one.id == approval_id), None)
+    if store and approval:
+        state = Checkpoint.from_json(approval.state).decided(decision)  # before it is taken: an error must not lose it
+        if await store.take_approval(agent, owner, approval_id):
+            return await Conversation(components, approval.key).go_on(state, emit)
+    raise UnknownApproval(f"there is no approval {approval_id[:64]!r} that waits: it was decided, or never was")

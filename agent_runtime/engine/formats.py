@@ -1,20 +1,18 @@
 """How a model calls tools: with the provider's native tool calls, or with thought, action and observation in text.
 
-Pure: a dialect turns messages into a prompt and parses a reply as it streams. The messages of a session are the same
-in both dialects, so a file may change its dialect and keep its sessions.
+Pure: a dialect turns messages into a prompt, shows the answer as it streams, and parses the whole reply. The messages
+of a session are the same in both dialects, so a file may change its dialect and keep its sessions.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from agent_runtime.events import Message, ToolCall, ToolSpec
-
-T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +27,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The final answer. `unsent` is the part of the text that the parser has not returned yet."""
+    """The final answer. `unsent` is the part of the text that was not shown while it streamed."""
 
     text: str
     unsent: str = ""
@@ -58,18 +56,6 @@ class Malformed:
 Reply = Answer | ToolCalls | Malformed
 
 
-class Parser(Protocol[T_co]):
-    """Parses one reply while it streams."""
-
-    def feed(self, delta: str) -> str:
-        """Take a delta of text; returns the part of it that belongs to the answer."""
-        ...
-
-    def finish(self, calls: Sequence[ToolCall]) -> T_co:
-        """The whole reply. `calls` are the native tool calls in it."""
-        ...
-
-
 class Dialect(Protocol):
     """One way to call tools."""
 
@@ -82,8 +68,12 @@ class Dialect(Protocol):
         """The request for the next reply."""
         ...
 
-    def parser(self, step: int) -> Parser[Reply]:
-        """A parser for reply number `step` of a run."""
+    def answer_filter(self) -> Callable[[str], str]:
+        """A function that takes the deltas of one reply in order, and returns of each what belongs to the answer."""
+        ...
+
+    def read(self, text: str, calls: Sequence[ToolCall], step: int) -> Reply:
+        """Parse reply number `step` of a run. `calls` are the native tool calls in it."""
         ...
 
 
@@ -96,21 +86,12 @@ class Native:
         """The messages as they are, after the system prompt."""
         return Prompt([*_system(system_prompt), *messages], tools)
 
-    def parser(self, step: int) -> Parser[Reply]:
-        """A parser that returns every delta."""
-        return _NativeParser()
+    def answer_filter(self) -> Callable[[str], str]:
+        """All text belongs to the answer."""
+        return str
 
-
-class _NativeParser:
-    def __init__(self) -> None:
-        self._text: list[str] = []
-
-    def feed(self, delta: str) -> str:
-        self._text.append(delta)
-        return delta
-
-    def finish(self, calls: Sequence[ToolCall]) -> Reply:
-        text = "".join(self._text)
+    def read(self, text: str, calls: Sequence[ToolCall], step: int) -> Reply:
+        """A reply with tool calls, or the answer."""
         if calls:
             return ToolCalls(text, tuple(calls))
         if not text.strip():
@@ -148,58 +129,60 @@ class React:
     def prompt(self, system_prompt: str, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Prompt:
         """The messages as text, after a system prompt that lists the tools and the form of a reply."""
         if not tools:
-            return Prompt([*_system(system_prompt), *_as_text(messages)])
+            return Prompt([*_system(system_prompt), *messages_as_text(messages)])
         listed = "\n".join(f"- {tool.name}: {tool.description} Arguments: {_compact(tool)}" for tool in tools)
         instructions = _INSTRUCTIONS.format(tools=listed)
         whole = f"{system_prompt.rstrip()}\n\n{instructions}" if system_prompt else instructions
-        return Prompt([*_system(whole), *_as_text(messages)], stop=["\nObservation:"])
+        return Prompt([*_system(whole), *messages_as_text(messages)], stop=["\nObservation:"])
 
-    def parser(self, step: int) -> Parser[Reply]:
-        """A parser that returns only what follows `Final Answer:`."""
-        return _ReactParser(step)
+    def answer_filter(self) -> Callable[[str], str]:
+        """Only what follows `Final Answer:` belongs to the answer."""
+        return _FinalAnswer().feed
+
+    def read(self, text: str, calls: Sequence[ToolCall], step: int) -> Reply:
+        """The answer or the call that is written in the text."""
+        start = _answer_start(text)
+        if start is not None:
+            return Answer(text[start:])
+        if action := _ACTION.search(text):
+            return _tool_call(text, action, step)
+        if not text.strip() or any(marker.search(text) for marker in (_THOUGHT, _INPUT, _FINAL)):
+            return Malformed(text, _HINT)
+        answer = text.strip()  # a model that ignores the form and simply answers
+        return Answer(answer, unsent=answer)
 
 
-class _ReactParser:
-    def __init__(self, step: int) -> None:
-        self._step = step
+class _FinalAnswer:
+    """Returns the answer of one reply while it streams."""
+
+    def __init__(self) -> None:
         self._text = ""
-        self._returned = 0  # characters of the text that `feed` is done with: returned, or a marker and white space
         self._is_answer = False
 
     def feed(self, delta: str) -> str:
-        self._text += delta
-        if not self._is_answer:
-            final = _FINAL.search(self._text)
-            # White space after the marker may continue in the next delta: the answer begins at its first character.
-            if final is None or final.end() == len(self._text) or self._has_action_before(final.start()):
-                return ""
-            self._is_answer, self._returned = True, final.end()
-        visible = self._text[self._returned :]
-        self._returned = len(self._text)
-        return visible
-
-    def finish(self, calls: Sequence[ToolCall]) -> Reply:
         if self._is_answer:
-            start = _FINAL.search(self._text)
-            return Answer(self._text[start.end() if start else 0 :])
-        if action := _ACTION.search(self._text):
-            return self._tool_call(action)
-        if not self._text.strip():
-            return Malformed(self._text, _HINT)
-        if _THOUGHT.search(self._text) or _INPUT.search(self._text) or _FINAL.search(self._text):
-            return Malformed(self._text, _HINT)
-        answer = self._text.strip()  # a model that ignores the form and simply answers
-        return Answer(answer, unsent=answer)
+            return delta
+        self._text += delta
+        start = _answer_start(self._text)
+        self._is_answer = start is not None
+        return self._text[start:] if self._is_answer else ""
 
-    def _has_action_before(self, position: int) -> bool:
-        action = _ACTION.search(self._text)
-        return action is not None and action.start() < position
 
-    def _tool_call(self, action: re.Match[str]) -> ToolCalls:
-        thought = _THOUGHT.sub("", self._text[: action.start()]).strip()
-        given = _INPUT.search(self._text, action.end())
-        arguments = _first_object(self._text[given.end() :]) if given else "{}"
-        return ToolCalls(thought, (ToolCall(f"call_{self._step}", action["name"].strip("`'\" "), arguments),))
+def _answer_start(text: str) -> int | None:
+    """Where the final answer begins; None before its first character, and where an action is called before it."""
+    final = _FINAL.search(text)
+    # White space after the marker may continue in the next delta: the answer begins at its first character.
+    if final is None or final.end() == len(text):
+        return None
+    action = _ACTION.search(text)
+    return final.end() if action is None or action.start() > final.start() else None
+
+
+def _tool_call(text: str, action: re.Match[str], step: int) -> ToolCalls:
+    thought = _THOUGHT.sub("", text[: action.start()]).strip()
+    given = _INPUT.search(text, action.end())
+    arguments = _first_object(text[given.end() :]) if given else "{}"
+    return ToolCalls(thought, (ToolCall(f"call_{step}", action["name"].strip("`'\" "), arguments),))
 
 
 def _first_object(text: str) -> str:
@@ -214,15 +197,21 @@ def _first_object(text: str) -> str:
     return text.strip()
 
 
-def _as_text(messages: Sequence[Message]) -> list[Message]:
+def messages_as_text(
+    messages: Sequence[Message],
+    *,
+    thought: str = "Thought: {}\n",
+    call: str = "Action: {}\nAction Input: {}",
+    result: str = "Observation: {}",
+) -> list[Message]:
+    """The messages with tool calls and results as text, in the given forms."""
     prompt: list[Message] = []
     for message in messages:
         if message.role == "tool":
-            prompt.append(Message("user", f"Observation: {message.content}"))
+            prompt.append(Message("user", result.format(message.content)))
         elif message.tool_calls:
-            call = "\n".join(f"Action: {c.name}\nAction Input: {c.arguments}" for c in message.tool_calls)
-            thought = f"Thought: {message.content}\n" if message.content else ""
-            prompt.append(Message("assistant", thought + call))
+            calls = "\n".join(call.format(one.name, one.arguments) for one in message.tool_calls)
+            prompt.append(Message("assistant", (thought.format(message.content) if message.content else "") + calls))
         else:
             prompt.append(message)
     return prompt

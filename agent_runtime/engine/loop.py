@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from agent_runtime import budget
 from agent_runtime.config import LimitsConfig
 from agent_runtime.engine import planning, untrusted
-from agent_runtime.engine.formats import Answer, Dialect, Malformed, Parser, Prompt, ToolCalls
+from agent_runtime.engine.formats import Answer, Dialect, Malformed, Prompt, ToolCalls
 from agent_runtime.engine.run_state import Checkpoint, RunState
 from agent_runtime.errors import ModelError
 from agent_runtime.events import (
@@ -33,8 +33,6 @@ from agent_runtime.events import (
 )
 from agent_runtime.models import Model
 from agent_runtime.tools import Tool, run_tool, shown_arguments
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +89,9 @@ class Engine:
         if self.plans and state.needs_plan:
             await self._plan(state, emit)
             return None
-        match await self._ask(state, self._prompt(state), self.dialect.parser(state.replies), emit):
+        step = state.replies
+        text, calls = await self._ask(state, self._prompt(state), self.dialect.answer_filter(), emit)
+        match self.dialect.read(text, calls, step):
             case Answer() as answer:
                 return await self._answer(state, answer, emit)
             case Malformed() as reply:
@@ -157,10 +157,12 @@ class Engine:
 
     # --- the model
 
-    async def _ask(self, state: RunState, prompt: Prompt, parser: Parser[T], emit: Emit) -> T:
+    async def _ask(
+        self, state: RunState, prompt: Prompt, answer_of: Callable[[str], str], emit: Emit
+    ) -> tuple[str, list[ToolCall]]:
         """Ask the model for one reply, and emit what belongs to the answer while it streams."""
         options: dict[str, Any] = {"schema": prompt.schema} if prompt.schema else {}
-        calls: list[ToolCall] = []
+        deltas, calls = list[str](), list[ToolCall]()
         separator = "\n\n" if state.deltas else ""  # text before a tool call is a paragraph of its own
         async with aclosing(self.model.stream(prompt.messages, prompt.tools, stop=prompt.stop, **options)) as chunks:
             async for chunk in chunks:
@@ -168,11 +170,13 @@ class Engine:
                     calls.append(chunk)
                 elif not isinstance(chunk, str):
                     state.usage += chunk
-                elif text := parser.feed(chunk):
-                    await self._say(state, separator + text, emit)
-                    separator = ""
+                else:
+                    deltas.append(chunk)
+                    if text := answer_of(chunk):
+                        await self._say(state, separator + text, emit)
+                        separator = ""
         state.replies += 1
-        return parser.finish(calls)
+        return "".join(deltas), calls
 
     def _prompt(self, state: RunState) -> Prompt:
         """The request for the next reply, as the dialect makes it."""
@@ -193,8 +197,8 @@ class Engine:
         """Ask for a plan, or for the rest of one whose step failed."""
         failed = state.plan
         prompt = planning.prompt(*self._conversation(state), [tool.spec for tool in self.tools.values()], failed)
-        state.plan = await self._ask(state, prompt, planning.PlanParser(failed), emit)
-        state.needs_plan = False
+        text, _ = await self._ask(state, prompt, lambda _: "", emit)  # nothing of a plan belongs to the answer
+        state.plan, state.needs_plan = planning.parsed(text, failed), False
         await emit(state.plan)
 
     async def _answer(self, state: RunState, answer: Answer, emit: Emit) -> StopReason:

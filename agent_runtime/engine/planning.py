@@ -9,8 +9,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from agent_runtime.engine.formats import Prompt
-from agent_runtime.events import Message, Plan, PlanStatus, PlanStep, ToolCall, ToolSpec
+from agent_runtime.engine.formats import Prompt, messages_as_text
+from agent_runtime.events import Message, Plan, PlanStatus, PlanStep, ToolSpec
 
 MAX_STEPS = 10
 
@@ -39,29 +39,18 @@ def prompt(system_prompt: str, messages: Sequence[Message], tools: Sequence[Tool
         listed = "\n".join(f"- {tool.name}: {tool.description}" for tool in tools)
         request = _ASK.format(most=MAX_STEPS, tools=f"You will be able to use these tools:\n{listed}" if tools else "")
     system = Message("system", f"{system_prompt.rstrip()}\n\n{request}".strip())
-    return Prompt([system, *_without_calls(messages)])
+    # Calls as text: providers refuse calls of tools that are not offered.
+    return Prompt([system, *messages_as_text(messages, thought="{}\n", call="Called {} with {}", result="Result: {}")])
 
 
-class PlanParser:
-    """Reads a plan: the numbered or bulleted lines of a reply. A reply without any is one step, to answer.
+def parsed(text: str, failed: Plan | None) -> Plan:
+    """The plan in a reply: its numbered or bulleted lines. A reply without any is one step, to answer.
 
     The steps of a `failed` plan that are done or failed stay in front.
     """
-
-    def __init__(self, failed: Plan | None) -> None:
-        self._failed = failed
-        self._text: list[str] = []
-
-    def feed(self, delta: str) -> str:
-        """Nothing of a plan belongs to the answer."""
-        self._text.append(delta)
-        return ""
-
-    def finish(self, calls: Sequence[ToolCall]) -> Plan:
-        """The plan of the whole reply."""
-        steps = [PlanStep(match["text"]) for match in _ITEM.finditer("".join(self._text))][:MAX_STEPS]
-        done = tuple(step for step in self._failed.steps if step.status != "pending") if self._failed else ()
-        return Plan((*done, *(steps or [PlanStep("Answer the question.")])))
+    steps = [PlanStep(match["text"]) for match in _ITEM.finditer(text)][:MAX_STEPS]
+    done = tuple(step for step in failed.steps if step.status != "pending") if failed else ()
+    return Plan((*done, *(steps or [PlanStep("Answer the question.")])))
 
 
 def with_plan(system_prompt: str, plan: Plan) -> str:
@@ -86,17 +75,3 @@ def completed(plan: Plan) -> Plan:
 
 def _as_list(plan: Plan) -> str:
     return "\n".join(f"{number}. [{_MARKS[step.status]}] {step.text}" for number, step in enumerate(plan.steps, 1))
-
-
-def _without_calls(messages: Sequence[Message]) -> list[Message]:
-    """The messages as text only: providers refuse calls of tools that are not offered."""
-    prompt: list[Message] = []
-    for message in messages:
-        if message.role == "tool":
-            prompt.append(Message("user", f"Result: {message.content}"))
-        elif message.tool_calls:
-            calls = "\n".join(f"Called {call.name} with {call.arguments}" for call in message.tool_calls)
-            prompt.append(Message("assistant", f"{message.content}\n{calls}".strip()))
-        else:
-            prompt.append(message)
-    return prompt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -105,13 +106,24 @@ class Checkpoint:
             StoreError: another version wrote it, and it cannot be read.
         """
         try:
-            return _adapter().validate_json(text)
-        except ValueError as error:
-            raise StoreError("another version of myagent saved the waiting call; it cannot be resumed") from error
+            saved = json.loads(text)
+            return _adapter().validate_python(saved if "state" in saved else _from_first_format(saved))
+        except (KeyError, TypeError, ValueError) as error:
+            raise StoreError(
+                "the waiting call was saved by another version of myagent and cannot be read; decide on it there"
+            ) from error
 
     def decided(self, decision: Decision) -> RunState:
         """The state to go on with after the decision."""
         return replace(self.state, decisions={**self.state.decisions, self.call.id: decision})
+
+
+def _from_first_format(saved: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint of a version that saved the fields of a run and its reply side by side."""
+    state = {name: saved[name] for name in ("turn", "replies", "decisions", "steps", "usage", "plan")}
+    reply = {"text": saved["thought"], "calls": saved["calls"]}
+    state |= {"reply": reply, "deltas": [saved["said"]] if saved["said"] else [], "needs_plan": saved["plan"] is None}
+    return {"call": saved["pending"], "state": state}
 
 
 @cache

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from agent_runtime.engine.formats import Answer, Dialect, Malformed, Parser, Prompt, Reply
+from agent_runtime.engine.formats import Answer, Dialect, Malformed, Prompt, Reply
 from agent_runtime.events import Message, ToolCall, ToolSpec
 
 if TYPE_CHECKING:  # loaded where a file has a schema: most have none, and every start would pay for it
@@ -140,26 +140,17 @@ class StructuredOutput:
         calls_in_text = self.shows_thoughts and bool(tools)
         return Prompt(prompt.messages, prompt.tools, prompt.stop, None if calls_in_text else self.answers.schema)
 
-    def parser(self, step: int) -> Parser[Reply]:
-        """A parser that returns an answer once it is valid."""
-        return _StructuredParser(self.dialect.parser(step), self.answers)
+    def answer_filter(self) -> Callable[[str], str]:
+        """Nothing is shown before the answer is valid."""
+        return lambda _: ""
 
-
-class _StructuredParser:
-    def __init__(self, parser: Parser[Reply], answers: AnswerSchema) -> None:
-        self._parser = parser
-        self._answers = answers
-
-    def feed(self, delta: str) -> str:
-        self._parser.feed(delta)
-        return ""
-
-    def finish(self, calls: Sequence[ToolCall]) -> Reply:
-        reply = self._parser.finish(calls)
+    def read(self, text: str, calls: Sequence[ToolCall], step: int) -> Reply:
+        """The dialect's reply, if its answer is valid."""
+        reply = self.dialect.read(text, calls, step)
         if not isinstance(reply, Answer):
             return reply
         fenced = _CODE_FENCE.match(reply.text.strip())
         answer = fenced[1].strip() if fenced else reply.text.strip()
-        if error := self._answers.error(answer):
+        if error := self.answers.error(answer):
             return Malformed(reply.text, _HINT.format(error=error), _ERROR.format(error=error))
         return Answer(answer, unsent=answer)

@@ -28,15 +28,6 @@ class Draft:
     open: dict[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     evidence: int = 0  # how much of the question matches this tool
 
-    def schema(self) -> dict[str, Any]:
-        """The schema of the model's reply: an object of exactly the open arguments."""
-        return {
-            "type": "object",
-            "properties": self.open,
-            "required": list(self.open),
-            "additionalProperties": False,
-        }
-
     def arguments(self, decoded: Mapping[str, Any]) -> dict[str, Any]:
         """All arguments, with those that the model decoded; null leaves one out."""
         return self.known | {name: value for name, value in decoded.items() if name in self.open and value is not None}
@@ -60,21 +51,6 @@ def choose(text: str, tools: Sequence[ToolSpec], today: date) -> list[ToolSpec]:
         ranked.append((rank + evidence, tool))
     best = max((rank for rank, _ in ranked), default=0)
     return [tool for rank, tool in ranked if rank > best - 0.01]
-
-
-def is_about_a_tool(text: str) -> bool:
-    """Whether the message may need a tool: anything but small talk."""
-    return not Question(text).is_small_talk()
-
-
-def is_about_assistant(text: str) -> bool:
-    """Whether the message asks what the assistant is or can do."""
-    return Question(text).is_about_assistant()
-
-
-def is_follow_up(text: str) -> bool:
-    """Whether the message continues the question before it."""
-    return Question(text).is_follow_up()
 
 
 def draft(text: str, tool: ToolSpec, today: date, *, generous: bool = False) -> Draft:

@@ -10,7 +10,6 @@ import json
 import os
 import secrets
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,14 +31,6 @@ _DEFAULTS = {
     "n_gpu_layers": -1,
 }
 _CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A part of a reply: new text, and with the last part the usage."""
-
-    text: str = ""
-    usage: Usage | None = None
 
 
 class LlamaServer:
@@ -88,8 +79,8 @@ class LlamaServer:
         except RuntimeError:  # the interpreter is about to end, as after a script that closed nothing
             last.clear()
 
-    async def chat(self, body: Mapping[str, Any]) -> AsyncGenerator[Piece, None]:
-        """Yield the reply to a chat completion as it is generated. Closing the iterator stops the generation.
+    async def chat(self, body: Mapping[str, Any]) -> AsyncGenerator[str | Usage]:
+        """Yield the reply to a chat completion as it is generated, then the usage; closing it stops the generation.
 
         Raises:
             ModelError: the engine rejected the request, stopped, or exceeded the time-out.
@@ -100,8 +91,8 @@ class LlamaServer:
                 if response.is_error:
                     raise _refusal(await response.aread())
                 async for line in response.aiter_lines():
-                    if (piece := _read_line(line)) is not None:
-                        yield piece
+                    if chunk := _read_line(line):
+                        yield chunk
         except httpx.TimeoutException as error:
             raise ModelError(f"The local model did not answer within {self._timeout_seconds:g} s.") from error
         except (httpx.HTTPError, RuntimeError) as error:  # a closed client raises RuntimeError
@@ -160,7 +151,7 @@ def _start(weights: Path, settings: Mapping[str, Any], key: str) -> Any:
         ) from error
 
 
-def _read_line(line: str) -> Piece | None:
+def _read_line(line: str) -> str | Usage | None:
     """One line of the event stream; None if it has neither text nor usage."""
     kind, _, data = line.partition(":")
     data = data.strip()
@@ -171,11 +162,9 @@ def _read_line(line: str) -> Piece | None:
     event = json.loads(data)
     if "error" in event:
         raise _refusal(data.encode())
-    text = "".join(choice.get("delta", {}).get("content") or "" for choice in event.get("choices", ()))
-    usage = event.get("usage")
-    if not text and not usage:
-        return None
-    return Piece(text, Usage(usage["prompt_tokens"], usage["completion_tokens"]) if usage else None)
+    if usage := event.get("usage"):  # a chunk of its own, without choices
+        return Usage(usage["prompt_tokens"], usage["completion_tokens"])
+    return "".join(choice.get("delta", {}).get("content") or "" for choice in event.get("choices", ()))
 
 
 def _refusal(body: bytes) -> ModelError:

@@ -76,6 +76,16 @@ def parameters_of(schema: Mapping[str, Any]) -> list[Parameter]:
     return found
 
 
+def object_schema(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of an object of exactly these properties."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
 def bounded(schema: Mapping[str, Any], *, nullable: bool = False) -> dict[str, Any]:
     """The schema to decode under: strings and lists are bounded, and `null` is allowed if `nullable`."""
     plain = {key: value for key, value in schema.items() if key not in {"default", "description", "title"}}

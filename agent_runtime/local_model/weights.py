@@ -11,11 +11,13 @@ import importlib.util
 import logging
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from agent_runtime.errors import StartError
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import RepoSibling
 
 BUILT_IN = "smollm2-135m"
 
@@ -48,7 +50,7 @@ def find_weights(name: str, *, progress: Progress | None = None) -> Path:
         return _packaged()
     hub_id = _HUB_ID.fullmatch(name)
     if hub_id and not hub_id["repo"].lower().endswith(".gguf"):
-        return _from_hub(hub_id["repo"], hub_id["file"], progress or _LoggedProgress(name))
+        return _from_hub(hub_id["repo"], hub_id["file"], progress or _logged_progress(name))
     if name.lower().endswith(".gguf"):
         return _checked_file(Path(name).expanduser())
     raise StartError(
@@ -95,67 +97,67 @@ def _checked_file(path: Path) -> Path:
 def _from_hub(repo: str, file: str | None, progress: Progress) -> Path:
     try:
         import huggingface_hub
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
     except ImportError as error:
         raise StartError(f'Downloading {repo} needs the hub\'s library: pip install "myagent[local]".') from error
-    hub: Any = huggingface_hub
-    cached = _cached(hub, LocalEntryNotFoundError, repo, file)
-    if cached is not None and _is_verified(cached, hub):
-        return cached
+    hub: Any = huggingface_hub  # its types are incomplete
     # The bases of the library's HTTP error are OSError and the root of whichever HTTP client it was built on.
     failures = cast("tuple[type[Exception], ...]", (*HfHubHTTPError.__bases__, ValueError))
     try:
-        listed = _listed(hub, repo, file)
-        bar = _bar_class(progress, listed.size)
-        path = Path(hub.hf_hub_download(repo, listed.name, tqdm_class=bar))
+        cached = _cached(hub, repo, file)
+        if cached is not None:
+            return cached
+        listed = _listed(repo, file)
+        path = Path(hub.hf_hub_download(repo, listed.rfilename, tqdm_class=_bar_class(progress, listed.size or 0)))
+    except RepositoryNotFoundError as error:
+        raise StartError(f"{repo} is not on the hub, or HF_TOKEN does not open it.") from error
+    except HFValidationError as error:
+        raise StartError(f"{repo} is not a valid hub id.") from error
     except failures as error:
-        _explain(repo, error)
-    _verify(path, listed.sha256, hub)
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise StartError(f"{repo} could not be downloaded ({reason}); no part of it is used: try again.") from error
+    if listed.lfs:  # smaller files are in git, without a checksum
+        _verify(path, listed.lfs.sha256)
     return _checked_file(path)
 
 
-@dataclass(frozen=True, slots=True)
-class _Listed:
-    """A file as the hub lists it. `sha256` is None for small files, which the hub keeps in git."""
+def _listed(repo: str, file: str | None) -> RepoSibling:
+    """The file to take, as the hub lists it."""
+    from huggingface_hub import HfApi
 
-    name: str
-    size: int
-    sha256: str | None
-
-
-def _listed(hub: Any, repo: str, file: str | None) -> _Listed:
-    info = hub.HfApi().model_info(repo, files_metadata=True)
+    info = HfApi().model_info(repo, files_metadata=True)
     siblings = {sibling.rfilename: sibling for sibling in info.siblings or ()}
     name = file or choose_file([(name, sibling.size or 0) for name, sibling in siblings.items()])
     if name is None or name not in siblings:
         raise StartError(f"{repo} on the hub has no {file or 'GGUF file that is a whole model'}.")
-    lfs = siblings[name].lfs
-    return _Listed(name, siblings[name].size or 0, lfs.sha256 if lfs else None)
+    return siblings[name]
 
 
-def _cached(hub: Any, missing: type[Exception], repo: str, file: str | None) -> Path | None:
-    """The file of an earlier download, without network access."""
+def _cached(hub: Any, repo: str, file: str | None) -> Path | None:
+    """The verified file of an earlier download, without network access."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
     try:
         folder = Path(hub.snapshot_download(repo, allow_patterns=[file or "*.gguf"], local_files_only=True))
-    except missing:
+    except LocalEntryNotFoundError:
         return None
     files = [(path.relative_to(folder).as_posix(), path.stat().st_size) for path in folder.rglob("*.gguf")]
-    name = file if file in dict(files) else None if file else choose_file(files)
-    return folder / name if name else None
-
-
-def _is_verified(path: Path, hub: Any) -> bool:
-    """Whether the cached file passed the check: a process may have ended between the download and its check."""
+    name = choose_file(files) if file is None else file if file in dict(files) else None
+    if name is None:
+        return None
+    path = folder / name
     expected = path.resolve().name  # the cache names a blob by the hash that the hub stated
-    if not _HASH.fullmatch(expected):
-        return True
-    if not _mark(hub, expected).exists():
-        _verify(path, expected, hub)
-    return True
+    if _HASH.fullmatch(expected):
+        _verify(path, expected)  # a process may have ended between the download and its check
+    return path
 
 
-def _verify(path: Path, sha256: str | None, hub: Any) -> None:
-    if sha256 is None or _mark(hub, sha256).exists():
+def _verify(path: Path, sha256: str) -> None:
+    """Check a file once; a mark in the cache says that it passed."""
+    from huggingface_hub.constants import HF_HOME
+
+    mark = Path(HF_HOME) / "myagent" / "verified" / sha256
+    if mark.exists():
         return
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -163,46 +165,25 @@ def _verify(path: Path, sha256: str | None, hub: Any) -> None:
         path.resolve().unlink(missing_ok=True)
         path.unlink(missing_ok=True)
         raise StartError(f"{path.name} does not have the checksum that the hub lists; it was removed: try again.")
-    mark = _mark(hub, sha256)
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.touch()
 
 
-def _mark(hub: Any, sha256: str) -> Path:
-    return Path(hub.constants.HF_HOME) / "myagent" / "verified" / sha256
-
-
-def _explain(repo: str, error: Exception) -> NoReturn:
-    kind = type(error).__name__
-    if kind in {"RepositoryNotFoundError", "GatedRepoError"}:
-        message = f"{repo} is not on the hub, or HF_TOKEN does not open it."
-    elif kind == "HFValidationError":
-        message = f"{repo} is not a valid hub id."
-    else:
-        first_line = next(iter(str(error).splitlines()), "") or kind
-        message = f"{repo} could not be downloaded ({first_line}); no part of it is used: try again."
-    raise StartError(message) from error
-
-
-class _LoggedProgress:
+def _logged_progress(name: str) -> Progress:
     """Logs every tenth of a download."""
+    logged = -1
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._tenth = -1
-
-    def __call__(self, done: int, total: int) -> None:
+    def progress(done: int, total: int) -> None:
+        nonlocal logged
         tenth = done * 10 // total if total else 0
-        if tenth > self._tenth:
-            self._tenth = tenth
-            _log.info("downloading %s: %.0f of %.0f MB", self._name, done / 1e6, total / 1e6)
+        if tenth > logged:
+            logged = tenth
+            _log.info("downloading %s: %.0f of %.0f MB", name, done / 1e6, total / 1e6)
+
+    return progress
 
 
-class _Bar(Protocol):
-    def update(self, n: float | None = 1) -> bool | None: ...
-
-
-def _bar_class(progress: Progress, size: int) -> type[_Bar]:
+def _bar_class(progress: Progress, size: int) -> type[Any]:
     """A progress bar for the hub's library that calls `progress` and draws nothing."""
     import tqdm  # comes with the hub's library
 

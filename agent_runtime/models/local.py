@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from agent_runtime.errors import ModelError
 from agent_runtime.events import Message, ModelChunk, ToolCall, ToolSpec, Usage
-from agent_runtime.local_model.constrained import choose, draft, is_about_a_tool, is_about_assistant, is_follow_up
+from agent_runtime.local_model.constrained import choose, draft
 from agent_runtime.local_model.llama_server import ENGINE_PARAMETERS, LlamaServer
 from agent_runtime.local_model.prompts import (
     NO_TOOL,
@@ -28,7 +28,9 @@ from agent_runtime.local_model.prompts import (
     tool_arguments,
     tool_choice,
 )
-from agent_runtime.local_model.weights import BUILT_IN, Progress, find_weights, label_of
+from agent_runtime.local_model.tool_schema import object_schema
+from agent_runtime.local_model.weights import BUILT_IN, find_weights, label_of
+from agent_runtime.local_model.wording import Question
 
 __all__ = ["BUILT_IN", "LocalModel"]
 
@@ -58,13 +60,11 @@ class LocalModel:
         *,
         parameters: Mapping[str, Any] | None = None,
         timeout_seconds: float = 60,
-        progress: Progress | None = None,
         capable_from: int = _CAPABLE,
         today: Callable[[], date] = lambda: datetime.now().astimezone().date(),
     ) -> None:
         self._name = name
         self._timeout_seconds = timeout_seconds
-        self._progress = progress
         self._capable_from = capable_from
         self._today = today
         given = dict(parameters or {})
@@ -78,7 +78,7 @@ class LocalModel:
         return f"local/{label_of(self._name)}"
 
     async def __aenter__(self) -> LocalModel:
-        weights = await asyncio.to_thread(find_weights, self._name, progress=self._progress)
+        weights = await asyncio.to_thread(find_weights, self._name)
         server = LlamaServer(weights, settings=self._engine, timeout_seconds=self._timeout_seconds)
         await server.open()
         self._server = server
@@ -110,11 +110,12 @@ class LocalModel:
         body = {**self._prompt_for(messages, tools), **self._parameters, "stop": list(stop)}
         if schema:
             body |= _under(schema)
-        async with aclosing(server.chat(body)) as pieces:
-            async for piece in pieces:
-                if piece.text:
-                    yield piece.text
-                usage += piece.usage or Usage()
+        async with aclosing(server.chat(body)) as chunks:
+            async for chunk in chunks:
+                if isinstance(chunk, Usage):
+                    usage += chunk
+                else:
+                    yield chunk
         yield usage
 
     def _prompt_for(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> dict[str, Any]:
@@ -122,7 +123,7 @@ class LocalModel:
         question, results = current_turn(messages)
         if question and results:
             return {**_FAITHFUL, "messages": grounded(messages, question, results)}
-        if question and tools and is_about_assistant(question.content):
+        if question and tools and Question(question.content).is_about_assistant():
             return {**_FAITHFUL, "messages": introduction(messages, question, tools)}
         characters = int(self._open_server().context_tokens * _CHARACTERS_PER_TOKEN)
         return {**_FREE, "messages": conversation(messages, characters=characters)}
@@ -139,7 +140,7 @@ class LocalModel:
         decoded: Mapping[str, Any] = {}
         still_open = [name for name in sketch.open if name not in earlier]
         if still_open:
-            decoded, spent = await self._decode(tool_arguments(tool, still_open, question), sketch.schema())
+            decoded, spent = await self._decode(tool_arguments(tool, still_open, question), object_schema(sketch.open))
             usage += spent
         arguments = {**earlier, **sketch.arguments(decoded)}
         return ToolCall(f"call_{uuid4().hex[:12]}", tool.name, json.dumps(arguments, ensure_ascii=False)), usage
@@ -149,18 +150,13 @@ class LocalModel:
     ) -> tuple[ToolSpec | None, Mapping[str, Any], Usage]:
         """The tool, and the arguments that a follow-up ("and this month?") keeps of the call before it."""
         candidates = choose(question, tools, self._today())
-        if is_follow_up(question) and (last := _last_call(messages, tools)):
+        if Question(question).is_follow_up() and (last := _last_call(messages, tools)):
             tool, arguments = last
             if tool in candidates or (not candidates and draft(question, tool, self._today()).evidence):
                 return tool, arguments, Usage()
-        if is_about_a_tool(question) and self._is_capable():
+        if not Question(question).is_small_talk() and self._is_capable():
             names = {tool.name: tool for tool in tools}
-            schema = {
-                "type": "object",
-                "properties": {"tool": {"enum": [*names, NO_TOOL]}},
-                "required": ["tool"],
-                "additionalProperties": False,
-            }
+            schema = object_schema({"tool": {"enum": [*names, NO_TOOL]}})
             chosen, usage = await self._decode(tool_choice(tools, question), schema)
             return names.get(str(chosen.get("tool"))), {}, usage
         return (candidates[0] if candidates else None), {}, Usage()
@@ -169,10 +165,12 @@ class LocalModel:
         """A JSON object that the model decodes under the schema."""
         body: dict[str, Any] = {"messages": prompt, **_under(schema)}
         text, usage = "", Usage()
-        async with aclosing(self._open_server().chat(body)) as pieces:
-            async for piece in pieces:
-                text += piece.text
-                usage += piece.usage or Usage()
+        async with aclosing(self._open_server().chat(body)) as chunks:
+            async for chunk in chunks:
+                if isinstance(chunk, Usage):
+                    usage = chunk
+                else:
+                    text += chunk
         try:
             decoded: Any = json.loads(text)
         except ValueError as error:

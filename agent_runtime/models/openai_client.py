@@ -40,6 +40,7 @@ _OPENAI = "https://api.openai.com/v1"
 _KEEPALIVE_SECONDS = 15.0
 _LAST_BYTES_SECONDS = 0.1
 _LONGEST_WORDS = 300  # of a provider's message, that are passed on
+_NO_MESSAGE = "an error without a message"
 _QUOTE_CHARACTERS = 24  # so many characters in a row are no coincidence
 _REQUEST_IDS = ("x-request-id", "apim-request-id", "x-ms-request-id", "request-id")
 
@@ -157,7 +158,7 @@ async def _limit_error(response: httpx2.Response) -> None:
                 break
     await stream.aclose()
     content = bytes(raw[:LONGEST_ERROR_BYTES])
-    if response.headers.pop("content-encoding", "identity") in {"gzip", "deflate"}:
+    if response.headers.pop("content-encoding", "identity").lower() in {"gzip", "deflate"}:
         with suppress(zlib.error):
             content = zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(content, LONGEST_ERROR_BYTES)
     response.stream = httpx2.ByteStream(content)
@@ -239,7 +240,7 @@ def _rejection(
     if status == 429:
         return ModelError(f"the model {model} is rate limited", fault="rate_limited")
     # Masked before it is cut: a part of a key would not be recognised.
-    words = " ".join(masked(f"HTTP {status}: {message}" if status else message, secrets).split())
+    words = " ".join(masked(f"HTTP {status}: {message}" if status else message or _NO_MESSAGE, secrets).split())
     if _quotes(words[: _LONGEST_WORDS + _QUOTE_CHARACTERS], sent):
         words = f"its reason quotes the conversation, so it is not repeated here (HTTP {status or 200})"
     is_invalid = status is not None and 400 <= status < 500 and status not in {408, 409}
@@ -255,7 +256,7 @@ def _words_of(body: Any) -> tuple[str, set[str]]:
     if not isinstance(body, dict):
         return str(body or ""), set()
     entry = cast("dict[str, Any]", body)
-    message: Any = entry.get("message") or entry.get("detail") or "an error without a message"
+    message: Any = entry.get("message") or entry.get("detail") or _NO_MESSAGE
     codes = {str(entry.get("code")), str(entry.get("type"))}
     return message if isinstance(message, str) else json.dumps(message), codes
 

@@ -72,7 +72,7 @@ class Reply:
         """The text of a chunk."""
         try:
             if usage := chunk.get("usage"):
-                self._usage = Usage(usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0)
+                self._usage = Usage(int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0))
             if not (choices := chunk.get("choices")):
                 return ""
             self._has_choice = True
@@ -82,21 +82,25 @@ class Reply:
             for call in delta.get("tool_calls") or ():
                 self._add_call(call)
             content: Any = delta.get("content") or ""
-            if isinstance(content, str):
-                return content
-            # A list of parts (Mistral's reasoning models): only its text is part of the answer.
-            return "".join(part["text"] for part in content if part.get("type") == "text")
-        except (AttributeError, KeyError, TypeError):
+            if not isinstance(content, str):
+                # A list of parts (Mistral's reasoning models): only its text is part of the answer.
+                content = "".join(part["text"] for part in content if part.get("type") == "text")
+            return _encodable(content)
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
             raise InvalidReply("the model's reply does not have the form of OpenAI's chat completions") from None
 
     def _add_call(self, piece: dict[str, Any]) -> None:
         function: dict[str, Any] = piece.get("function") or {}
-        call_id, name, arguments = piece.get("id") or "", function.get("name") or "", function.get("arguments") or ""
+        call_id, name, arguments = (
+            str(piece.get("id") or ""),
+            function.get("name") or "",
+            function.get("arguments") or "",
+        )
         call = self._call_of(piece.get("index"), call_id, is_first=bool(call_id or name))
         call["id"] = call_id or call["id"]
         call["name"] += name
         # TGI and llama.cpp may send the arguments as an object.
-        call["arguments"] += arguments if isinstance(arguments, str) else json.dumps(arguments)
+        call["arguments"] += _encodable(arguments) if isinstance(arguments, str) else json.dumps(arguments)
 
     def _call_of(self, index: int | None, call_id: str, *, is_first: bool) -> dict[str, str]:
         """The call that a piece belongs to. Some servers send no index, or the index 0 for every call."""
@@ -112,6 +116,11 @@ class Reply:
         if index is not None:
             self._call_at[index] = known
         return known
+
+
+def _encodable(text: str) -> str:
+    """The text with half a surrogate pair, which JSON can contain and UTF-8 cannot, replaced by a question mark."""
+    return text.encode(errors="replace").decode()
 
 
 class EventDecoder:

@@ -6,7 +6,6 @@ secrets. The SDK takes 50 ms to import, so `telemetry.py` imports this module at
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
@@ -53,8 +52,7 @@ class Instruments:
         meter = self._meters.get_meter("myagent")
         self.runs = meter.create_counter("myagent.runs", "", "Runs that ended, by stop reason.")
         self.run_seconds = _histogram(meter, "myagent.run.duration", "s", RUN_SECONDS, "Duration of runs.")
-        self.active = Counter[str]()
-        meter.create_observable_up_down_counter("myagent.runs.active", [self._runs_active], "", "Runs in progress.")
+        self.active = meter.create_up_down_counter("myagent.runs.active", "", "Runs in progress.")
         self.tool_seconds = _histogram(meter, "myagent.tool.duration", "s", RUN_SECONDS, "Duration of tool calls.")
         self.secret_refreshes = meter.create_counter("myagent.secret.refreshes", "", "Refreshes of secrets.")
         self.model_seconds = _histogram(
@@ -93,9 +91,6 @@ class Instruments:
         if self._tracers:
             self._tracers.shutdown()
         self._meters.shutdown()
-
-    def _runs_active(self, _options: metrics.CallbackOptions) -> list[metrics.Observation]:
-        return [metrics.Observation(count, {"agent": agent}) for agent, count in list(self.active.items())]
 
 
 def _histogram(
@@ -141,12 +136,9 @@ def _masked(span: ReadableSpan, mask: Callable[[str], str]) -> ReadableSpan:
 
 
 def _values(attributes: Mapping[str, Any] | None, mask: Callable[[str], str]) -> dict[str, Any]:
-    return {name: _value(value, mask) for name, value in (attributes or {}).items()}
+    def value_of(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(value_of(item) for item in cast("tuple[Any, ...]", value))
+        return mask(value) if isinstance(value, str) else value
 
-
-def _value(value: Any, mask: Callable[[str], str]) -> Any:
-    if isinstance(value, str):
-        return mask(value)
-    if isinstance(value, tuple):
-        return tuple(_value(item, mask) for item in cast("tuple[Any, ...]", value))
-    return value
+    return {name: value_of(value) for name, value in (attributes or {}).items()}

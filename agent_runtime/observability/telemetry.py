@@ -11,10 +11,9 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Container, Generator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from agent_runtime.errors import ModelError, MyAgentError
+from agent_runtime.errors import ModelError
 from agent_runtime.events import (
     Event,
     Finished,
@@ -26,13 +25,12 @@ from agent_runtime.events import (
     ToolSpec,
     Usage,
 )
+from agent_runtime.models import Model, ModelWrapper
 from agent_runtime.observability.logs import current_run
 
 if TYPE_CHECKING:  # the SDK is imported at the first measurement
-    from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
-    from agent_runtime.models import Model
     from agent_runtime.observability.instruments import Instruments
 
 PROVIDERS = {"azure_openai": "azure.ai.openai"}
@@ -83,78 +81,71 @@ class Telemetry:
 
         `tools` are the names of the agent's tools: a name that the model made up is counted as `unknown`.
         """
-        instruments, started = self.load(), time.monotonic()
-        run = _Run(instruments, agent, message if self.captures_content else None, tools)
-        instruments.active[agent] += 1
-        try:
-            yield run.observe
-        except MyAgentError as error:
-            run.failed("model_error" if isinstance(error, ModelError) else "error", error)
-            raise
-        except Exception as error:
-            run.failed("error", error)
-            raise
-        finally:
-            run.end()
-            instruments.active[agent] -= 1
-            instruments.runs.add(1, {"agent": agent, "stop_reason": run.stop_reason})
-            instruments.run_seconds.record(time.monotonic() - started, {"agent": agent})
+        instruments, started, labels = self.load(), time.monotonic(), {"agent": agent}
+        instruments.active.add(1, labels)
+        # An exception is not recorded in the span: its message may quote contents.
+        with instruments.tracer.start_as_current_span(
+            f"invoke_agent {agent}",
+            attributes={"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": agent},
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+            run = _Run(instruments, span, agent, message if self.captures_content else None, tools)
+            try:
+                yield run.observe
+            except Exception as error:
+                run.stop_reason = "model_error" if isinstance(error, ModelError) else "error"
+                span.set_attribute("error.type", getattr(error, "fault", type(error).__name__))
+                raise
+            finally:
+                run.end_tools()
+                instruments.active.add(-1, labels)
+                instruments.runs.add(1, {**labels, "stop_reason": run.stop_reason})
+                instruments.run_seconds.record(time.monotonic() - started, labels)
 
     def secrets_refreshed(self, agent: str, outcome: str) -> None:
         """Count a refresh of an agent's secrets: `renewed`, `unchanged` or `failed`."""
         self.load().secret_refreshes.add(1, {"agent": agent, "outcome": outcome})
 
 
-# The parent of the spans of a run's model. The engine calls the model without knowing of spans.
-_run_context: ContextVar[Context | None] = ContextVar("run_context", default=None)
-
-
 class _Run:
-    """The span of a run and those of its tools. Parents are explicit: a generator has no context of its own."""
+    """What the events of a run add to its span, and the spans of its tools."""
 
-    def __init__(self, instruments: Instruments, agent: str, message: str | None, tools: Container[str]) -> None:
+    def __init__(
+        self, instruments: Instruments, span: Span, agent: str, message: str | None, tools: Container[str]
+    ) -> None:
         self.stop_reason = "cancelled"  # unless it ends otherwise
         self._instruments = instruments
+        self._span = span
         self._agent = agent
-        self._message = message
+        self._message = message  # None: no contents are recorded
         self._tools = tools
-        self._context: Context | None = None
-        self._span: Span = instruments.tracer.start_span(
-            f"invoke_agent {agent}", attributes={"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": agent}
-        )
         self._tool_spans: dict[str, Span] = {}
 
     def observe(self, event: Event) -> None:
         match event:
             case RunStarted():
-                self._started(event)
+                current_run.set((event.run_id, event.session_id))
+                self._span.set_attributes({"gen_ai.conversation.id": event.session_id, "myagent.run.id": event.run_id})
+                if self._message:
+                    self._span.set_attribute("gen_ai.input.messages", _message_json("user", self._message))
             case ToolCalled():
                 self._tool_called(event)
             case ToolResult():
                 self._tool_returned(event)
             case Finished():
-                self._finished(event)
+                self.stop_reason = event.stop_reason
+                self._span.set_attributes(_usage(event.usage))
+                self._span.set_attribute("gen_ai.response.finish_reasons", [event.stop_reason])
+                if self._message is not None:
+                    self._span.set_attribute("gen_ai.output.messages", _message_json("assistant", event.answer))
             case _:
                 pass
 
-    def failed(self, stop_reason: str, error: Exception) -> None:
-        self.stop_reason = stop_reason
-        self._span.set_attribute("error.type", getattr(error, "fault", type(error).__name__))
-
-    def end(self) -> None:
+    def end_tools(self) -> None:
+        """End the spans of tools that did not return."""
         for span in self._tool_spans.values():
             span.end()
-        self._span.end()
-
-    def _started(self, event: RunStarted) -> None:
-        from opentelemetry.trace import set_span_in_context
-
-        current_run.set((event.run_id, event.session_id))
-        self._span.set_attributes({"gen_ai.conversation.id": event.session_id, "myagent.run.id": event.run_id})
-        if self._message:
-            self._span.set_attribute("gen_ai.input.messages", _message_json("user", self._message))
-        self._context = set_span_in_context(self._span)
-        _run_context.set(self._context)
 
     def _tool_called(self, event: ToolCalled) -> None:
         attributes = {
@@ -165,7 +156,7 @@ class _Run:
         if self._message is not None:
             attributes["gen_ai.tool.call.arguments"] = json.dumps(dict(event.arguments))
         self._tool_spans[event.call_id] = self._instruments.tracer.start_span(
-            f"execute_tool {event.name}", context=self._context, attributes=attributes
+            f"execute_tool {event.name}", attributes=attributes
         )
 
     def _tool_returned(self, event: ToolResult) -> None:
@@ -180,12 +171,6 @@ class _Run:
                 span.set_attribute("gen_ai.tool.call.result", event.content)
             span.end()
 
-    def _finished(self, event: Finished) -> None:
-        self.stop_reason = event.stop_reason
-        self._span.set_attributes({**_usage(event.usage), "gen_ai.response.finish_reasons": [event.stop_reason]})
-        if self._message is not None:
-            self._span.set_attribute("gen_ai.output.messages", _message_json("assistant", event.answer))
-
 
 def _message_json(role: str, text: str) -> str:
     return json.dumps([{"role": role, "parts": [{"type": "text", "content": text}]}])
@@ -195,11 +180,11 @@ def _usage(usage: Usage) -> dict[str, int]:
     return {"gen_ai.usage.input_tokens": usage.input_tokens, "gen_ai.usage.output_tokens": usage.output_tokens}
 
 
-class _ObservedModel:
+class _ObservedModel(ModelWrapper):
     """A model whose replies are measured and traced, each once."""
 
     def __init__(self, telemetry: Telemetry, agent: str, model: Model) -> None:
-        self._model = model
+        super().__init__(model)
         self._telemetry = telemetry
         provider, _, name = telemetry.mask(model.label).partition("/")
         self._name = name or provider
@@ -209,19 +194,6 @@ class _ObservedModel:
             "gen_ai.request.model": self._name,
             "gen_ai.agent.name": agent,
         }
-        self._input = {**self._attributes, "gen_ai.token.type": "input"}
-        self._output = {**self._attributes, "gen_ai.token.type": "output"}
-
-    @property
-    def label(self) -> str:
-        return self._model.label
-
-    async def __aenter__(self) -> Model:
-        await self._model.__aenter__()
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self._model.__aexit__(*exc_info)
 
     async def stream(
         self,
@@ -233,9 +205,7 @@ class _ObservedModel:
     ) -> AsyncGenerator[ModelChunk, None]:
         instruments, started = self._telemetry.load(), time.monotonic()
         usage, error_type = Usage(), "cancelled"
-        span = instruments.tracer.start_span(
-            f"chat {self._name}", context=_run_context.get(), attributes=self._attributes
-        )
+        span = instruments.tracer.start_span(f"chat {self._name}", attributes=self._attributes)
         options: dict[str, Any] = {"schema": schema} if schema else {}  # a model without schemas need not accept one
         try:
             async with aclosing(self._model.stream(messages, tools, stop=stop, **options)) as chunks:
@@ -253,9 +223,9 @@ class _ObservedModel:
             span.end()
             ended = {**self._attributes, "error.type": error_type} if error_type else self._attributes
             instruments.model_seconds.record(time.monotonic() - started, ended)
-            for tokens, attributes in ((usage.input_tokens, self._input), (usage.output_tokens, self._output)):
+            for kind, tokens in (("input", usage.input_tokens), ("output", usage.output_tokens)):
                 if tokens:
-                    instruments.tokens.record(tokens, attributes)
+                    instruments.tokens.record(tokens, {**self._attributes, "gen_ai.token.type": kind})
 
 
 @contextmanager

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from agent_runtime.agent import Agent
 from agent_runtime.errors import MyAgentError
 from agent_runtime.events import (
+    Emit,
     Event,
     Finished,
     RunResult,
@@ -131,13 +132,15 @@ class Run:
 
     # --- the writing side
 
-    async def record(self, events: AsyncGenerator[Event, None]) -> None:
-        """Record the events of an agent to the end, as a task of its own. Raises nothing."""
+    async def record(self, work: Callable[[Emit], Awaitable[RunResult]]) -> None:
+        """Record the events that an agent emits, to the end, as a task of its own. Raises nothing."""
         self._task = asyncio.current_task()
+
+        async def emit(event: Event) -> None:
+            self._append(event)
+
         try:
-            async with aclosing(events):
-                async for event in events:
-                    self._append(event)
+            await work(emit)
         except MyAgentError as error:
             self._append(Failed(error))
         except asyncio.CancelledError:  # the end of this task, whoever cancelled it; readers wait for a last event

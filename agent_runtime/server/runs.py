@@ -6,11 +6,11 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from agent_runtime.agent import Agent
 from agent_runtime.errors import TooMany, UnknownRun
-from agent_runtime.events import Event, Message
+from agent_runtime.events import Emit, Message, RunResult
 from agent_runtime.server.run import CLOSING_SECONDS, Failed, Run
 
 _log = logging.getLogger(__name__)
@@ -71,14 +71,17 @@ class Runs:
         Raises:
             CallerError: the message or the session id is invalid, or the caller has too many runs in progress.
         """
-        events = agent.stream(message, session_id=session_id, owner=owner, history=history)
-        return await self.record(agent, events, owner)
+        return await self.record(
+            agent,
+            lambda emit: agent.answer(message, emit, session_id=session_id, owner=owner, history=history),
+            owner,
+        )
 
-    async def record(self, agent: Agent, events: AsyncGenerator[Event, None], owner: str) -> Run:
-        """Start a run from the events of an agent, for example one that continues after an approval."""
+    async def record(self, agent: Agent, work: Callable[[Emit], Awaitable[RunResult]], owner: str) -> Run:
+        """Start a run of an agent from what it does, for example to continue after an approval."""
         self._check_concurrency(agent, owner)
         run = Run(owner, agent, cancel_on_disconnect=agent.config.server.cancel_on_disconnect)
-        task = asyncio.create_task(run.record(events), name="run")
+        task = asyncio.create_task(run.record(work), name="run")
         self._in_progress[task] = run
         task.add_done_callback(self._retain)
         for event in await run.next_events():

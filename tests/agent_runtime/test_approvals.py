@@ -1,7 +1,9 @@
 """Calls that wait for a person: saved, listed, decided once, and resumed, also after a restart."""
 
 import asyncio
+import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -209,12 +211,45 @@ async def test_a_run_goes_on_with_its_limits_plan_and_usage_after_a_decision(tmp
     assert [step.status for step in plan.steps] == ["done", "done", "pending"]
 
 
-async def test_a_call_that_another_version_saved_is_an_error_of_the_store(tmp_path: Path, speaker: Speaker) -> None:
+def save_state(folder: Path, state: str) -> None:
+    with closing(sqlite3.connect(folder / "sessions.db")) as database, database:
+        database.execute("UPDATE approvals SET state = ?", (state,))
+
+
+@pytest.mark.parametrize("state", ["", "[]", "{}", '{"state": {}}', '{"call": 1, "pending": 2}'])
+async def test_a_waiting_call_whose_state_cannot_be_read_goes_on_waiting(tmp_path: Path, state: str) -> None:
+    speaker = Speaker("native")
     async with guarded(tmp_path, speaker, speaker.calls("refund", order=7, pounds=20)) as agent:
         await agent.run("Refund order 7")
         [waiting] = await agent.approvals()
-        with sqlite3.connect(tmp_path / "sessions.db") as database:
-            database.execute("UPDATE approvals SET state = '{}'")
-        database.close()
-        with pytest.raises(StoreError, match="another version of myagent saved the waiting call"):
+        save_state(tmp_path, state)
+        with pytest.raises(StoreError, match="saved by another version of myagent"):
             await resolved(agent, waiting.id, APPROVE)
+        assert [one.id for one in await agent.approvals()] == [waiting.id]
+
+
+async def test_a_waiting_call_that_was_saved_before_the_format_changed_is_resumed(tmp_path: Path) -> None:
+    call = {"id": "c1", "name": "refund", "arguments": '{"order": 7, "pounds": 20}'}
+    saved: dict[str, Any] = {
+        "turn": [{"role": "user", "content": "Refund order 7", "tool_calls": [], "tool_call_id": None}],
+        "thought": "I pay it back.",
+        "calls": [call],
+        "pending": call,
+        "replies": 1,
+        "tool_calls": 0,
+        "steps": [],
+        "usage": {"input_tokens": 10, "output_tokens": 5},
+        "said": "I pay it back.",
+        "plan": None,
+        "decisions": {},
+    }
+    speaker = Speaker("native")
+    script = [speaker.calls("refund", order=7, pounds=20), speaker.answers("Refunded.")]
+    async with guarded(tmp_path, speaker, *script) as agent:
+        await agent.run("Refund order 7", session_id="s")
+        [waiting] = await agent.approvals()
+        save_state(tmp_path, json.dumps(saved))
+        end = await resolved(agent, waiting.id, APPROVE)
+        assert (end.answer, end.usage) == ("I pay it back.\n\nRefunded.", Usage(10, 5))
+        assert [message.role for message in await agent.history("s")] == ["user", "assistant", "tool", "assistant"]
+    assert paid(tmp_path) == ["7: 20"]

@@ -86,7 +86,7 @@ async def resolve(
         None if body.arguments is None else json.dumps(body.arguments, ensure_ascii=False),
     )
     owner = session_owner(caller, user_id)
-    run = await runs.record(agent, agent.resolve(approval_id, decision, owner=owner), owner)
+    run = await runs.record(agent, lambda emit: agent.decide(approval_id, decision, emit, owner=owner), owner)
     if "text/event-stream" in request.headers.get("accept", ""):
         return RunEventStream(run, chat_events(agent))
     return Response(json_bytes(await wait_for_result(run, request)), media_type="application/json")

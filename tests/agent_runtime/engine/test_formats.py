@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,10 +17,11 @@ from tests.agent_runtime.speaking import events_of, finished, scripted_agent
 
 def read(text: str, *, cuts: tuple[int, ...] = ()) -> tuple[str, Reply]:
     """The part of a text that is shown while it streams in these pieces, and the parsed reply."""
-    parser = DIALECTS["react"].parser(0)
+    react = DIALECTS["react"]
+    answer_of = react.answer_filter()
     edges = [0, *sorted(cut % (len(text) + 1) for cut in cuts), len(text)]
-    shown = "".join(parser.feed(text[start:end]) for start, end in pairwise(edges))
-    return shown, parser.finish([])
+    shown = "".join(answer_of(text[start:end]) for start, end in pairwise(edges))
+    return shown, react.read(text, [], 0)
 
 
 def call(name: str, arguments: str, thought: str = "") -> ToolCalls:
@@ -95,7 +97,7 @@ async def test_a_malformed_reply_is_corrected_and_is_never_part_of_the_history(t
     model = ScriptedModel(
         ["Thought: hm, what now", 'Action: add\nAction Input: {"a": 1, "b": 1}', "Final Answer: 2", "Final Answer: x"]
     )
-    sections = {"reasoning": {"dialect": "react", "memory": True}}
+    sections: dict[str, Any] = {"reasoning": {"dialect": "react", "memory": True}}
     async with scripted_agent(tmp_path, "react", model, **sections) as agent:
         assert (await agent.run("1 + 1?", session_id="s")).answer == "2"
         history = await agent.history("s")

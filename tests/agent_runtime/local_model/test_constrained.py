@@ -9,8 +9,10 @@ from typing import Any, Literal
 import pytest
 
 from agent_runtime.events import ToolSpec
-from agent_runtime.local_model.constrained import choose, draft, is_about_assistant
+from agent_runtime.local_model.constrained import choose, draft
 from agent_runtime.local_model.quantities import days_in, numbers_in
+from agent_runtime.local_model.tool_schema import object_schema
+from agent_runtime.local_model.wording import Question
 from agent_runtime.tools import FunctionTool
 
 TODAY = date(2026, 3, 18)  # a Wednesday
@@ -98,7 +100,7 @@ def test_what_the_words_say_becomes_arguments_and_the_rest_is_left_out(text: str
 def test_a_required_argument_that_the_words_do_not_tell_is_left_to_the_model_with_an_end() -> None:
     sketch = draft("what is the weather?", WEATHER, TODAY)
     assert sketch.known == {}
-    assert sketch.schema() == {
+    assert object_schema(sketch.open) == {
         "type": "object",
         "properties": {"city": {"type": "string", "maxLength": 80}},
         "required": ["city"],
@@ -175,7 +177,7 @@ def test_tools_that_the_words_cannot_tell_apart_are_all_returned() -> None:
 
 @pytest.mark.parametrize(("text", "about"), [("Who are you?", True), ("help", True), ("thanks!", False), ("hi", False)])
 def test_questions_about_the_assistant_are_told_from_other_small_talk(text: str, about: bool) -> None:
-    assert is_about_assistant(text) is about
+    assert Question(text).is_about_assistant() is about
 
 
 @pytest.mark.parametrize(

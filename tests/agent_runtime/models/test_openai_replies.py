@@ -110,6 +110,36 @@ async def test_pieces_of_a_call_without_an_index_belong_to_the_last_call() -> No
     assert await ask(reply, PING) == [ToolCall("a", "ping", "{}"), Usage(10, 5)]
 
 
+async def test_half_a_surrogate_pair_is_replaced_so_that_the_text_can_be_sent_on() -> None:
+    reply = streams(json.loads(text("\ud83d")), json.loads(text("ok", "stop")))
+    assert await ask(reply) == ["?", "ok", Usage()]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "expected"), [("3", 3), (3.0, 3), (None, 0)], ids=["text", "float", "null"]
+)  # fmt: skip
+async def test_tokens_are_whole_numbers_whatever_was_sent(tokens: Any, expected: int) -> None:
+    assert await ask(streams(json.loads(text("Four.", "stop")), {"usage": {"prompt_tokens": tokens}})) == [
+        "Four.",
+        Usage(expected, 0),
+    ]
+
+
+async def test_tokens_that_are_no_number_are_a_failure() -> None:
+    error = await failure(streams('{"usage": {"prompt_tokens": NaN}}'))
+    assert str(error) == "the model's reply does not have the form of OpenAI's chat completions"
+
+
+async def test_the_id_of_a_call_is_text_whatever_was_sent() -> None:
+    reply = calls([{"index": 0, "id": 5, "function": {"name": "ping", "arguments": "{}"}}])
+    assert await ask(reply, PING) == [ToolCall("5", "ping", "{}"), Usage(10, 5)]
+
+
+async def test_an_error_event_without_a_message_is_a_failure() -> None:
+    error = await failure(sends(body("event: error", "data: null", "")))
+    assert str(error) == "the model test-model failed: an error without a message"
+
+
 @pytest.mark.parametrize(
     "reply",
     [
@@ -180,9 +210,10 @@ async def test_a_compressed_error_is_read_up_to_its_bound() -> None:
     assert str(error).startswith("the model test-model failed: HTTP 400: no such parameter xxx")
 
 
-async def test_a_compressed_error_keeps_its_code() -> None:
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP"])
+async def test_a_compressed_error_keeps_its_code(encoding: str) -> None:
     content = gzip.compress(b'{"error": {"message": "no", "code": "context_length_exceeded"}}')
-    error = await failure(sends(content, status=400, headers={"content-encoding": "gzip"}))
+    error = await failure(sends(content, status=400, headers={"content-encoding": encoding}))
     assert error.fault == "context_overflow"
 
 
