@@ -112,9 +112,9 @@ def test_files_that_cannot_be_used_end_the_command_with_a_sentence_and_none_of_t
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        ({"tls_certificate": "a.pem"}, "go together: set both"),
-        ({"tls_key": "a.key"}, "go together: set both"),
-        ({"tls_client_ca": "ca.pem"}, "needs DISCOVERY_TLS_CERTIFICATE"),
+        ({"tls_certificate": "a.pem"}, "must be set together"),
+        ({"tls_key": "a.key"}, "must be set together"),
+        ({"tls_client_ca": "ca.pem"}, "requires DISCOVERY_TLS_CERTIFICATE"),
         ({"tls_certificate": "a.pem", "tls_key": "b.key"}, "b.key holds the private key of another certificate"),
         ({"tls_certificate": "a.pem", "tls_key": "a.pem"}, "a.pem holds no private key in PEM format"),
         ({"tls_certificate": "a.key", "tls_key": "a.key"}, "a.key holds no certificate in PEM format"),

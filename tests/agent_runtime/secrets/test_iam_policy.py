@@ -63,7 +63,7 @@ async def test_a_file_without_secrets_needs_no_policy_and_a_broken_one_is_said(t
     write_agent(tmp_path)
     printed = await myagent("iam-policy", cwd=tmp_path)
     assert (printed.status, json.loads(printed.out)["Statement"]) == (0, [])
-    assert printed.err == "agent.yaml names no secret, so the agent needs no permission\n"
+    assert printed.err == "agent.yaml refers to no secret, so the agent needs no permission\n"
     (tmp_path / "agent.yaml").write_text("name: [")
     broken = await myagent("iam-policy", cwd=tmp_path)
     assert (broken.status, broken.out) == (2, "")
