@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from typing import Any, cast
 
 import aioboto3
@@ -33,57 +32,54 @@ _REASONS = {
 
 
 class AwsSecretsManager:
-    """Reads current values. Without a `region` the SDK chooses one; the SDK also reads `AWS_ENDPOINT_URL`.
-
-    Opening it raises SecretNotAvailable if the SDK's settings are invalid.
-    """
+    """Reads current values. Without a `region` the SDK chooses one; the SDK also reads `AWS_ENDPOINT_URL`."""
 
     def __init__(self, region: str | None = None) -> None:
         self._region = region
-        self._stack = AsyncExitStack()
-        self._client: Any = None
 
-    async def __aenter__(self) -> AwsSecretsManager:
+    async def fetch(self, paths: Sequence[str]) -> Fetched:
         # Two attempts fit into the resolver's time limit, so that each secret gets its own reason.
         config = Config(connect_timeout=2, read_timeout=4, retries={"max_attempts": 2, "mode": "standard"})
         try:
             session: Any = aioboto3.Session(region_name=self._region)
-            self._client = await self._stack.enter_async_context(session.client("secretsmanager", config=config))
+            async with session.client("secretsmanager", config=config) as client:
+                return await _fetch(client, paths)
         except (BotoCoreError, ValueError) as error:  # botocore raises ValueError if the endpoint is not a URL
             raise _reason(error) from None
-        return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self._stack.aclose()
 
-    async def fetch(self, paths: Sequence[str]) -> Fetched:
-        if len(paths) == 1:
-            return {paths[0]: await self._one(paths[0])}
-        batches = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
-        responses = await asyncio.gather(*(self._batch(batch) for batch in batches))
-        return {path: text for response in responses for path, text in response.items()}
+async def _fetch(client: Any, paths: Sequence[str]) -> Fetched:
+    if len(paths) == 1:
+        return {paths[0]: await _fetch_one(client, paths[0])}
+    batches = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
+    responses = await asyncio.gather(*(_fetch_batch(client, batch) for batch in batches))
+    return {path: text for response in responses for path, text in response.items()}
 
-    async def _batch(self, paths: Sequence[str]) -> Fetched:
-        """Fetch a batch; secrets missing in the response, or all if batches are denied, are fetched one by one."""
-        found: dict[str, str | SecretNotAvailable] = {}
-        try:
-            response: Any = await self._client.batch_get_secret_value(SecretIdList=list(paths))
-        except ClientError:
-            response = {}  # often a policy that allows each secret, but not batches
-        except (BotoCoreError, ValueError) as error:
-            return dict.fromkeys(paths, _reason(error))
-        for secret in response.get("SecretValues", ()):
-            found |= {name: _text(secret) for name in (secret["Name"], secret["ARN"])}
-        for failure in response.get("Errors", ()):
-            found[failure["SecretId"]] = _from_code(failure["ErrorCode"])
-        missing = [path for path in paths if path not in found]
-        return found | dict(zip(missing, await asyncio.gather(*map(self._one, missing)), strict=True))
 
-    async def _one(self, path: str) -> str | SecretNotAvailable:
-        try:
-            return _text(await self._client.get_secret_value(SecretId=path))
-        except (ClientError, BotoCoreError, ValueError) as error:
-            return _reason(error)
+async def _fetch_batch(client: Any, paths: Sequence[str]) -> Fetched:
+    """Fetch a batch; secrets missing in the response, or all if batches are denied, are fetched one by one."""
+    found: dict[str, str | SecretNotAvailable] = {}
+    try:
+        response: Any = await client.batch_get_secret_value(SecretIdList=list(paths))
+    except ClientError:
+        response = {}  # often a policy that allows each secret, but not batches
+    except (BotoCoreError, ValueError) as error:
+        return dict.fromkeys(paths, _reason(error))
+    for secret in response.get("SecretValues", ()):
+        found |= {name: _text(secret) for name in (secret["Name"], secret["ARN"])}
+    for failure in response.get("Errors", ()):
+        found[failure["SecretId"]] = _from_code(failure["ErrorCode"])
+    missing = [path for path in paths if path not in found]
+    return found | dict(
+        zip(missing, await asyncio.gather(*(_fetch_one(client, path) for path in missing)), strict=True)
+    )
+
+
+async def _fetch_one(client: Any, path: str) -> str | SecretNotAvailable:
+    try:
+        return _text(await client.get_secret_value(SecretId=path))
+    except (ClientError, BotoCoreError, ValueError) as error:
+        return _reason(error)
 
 
 def _text(secret: Any) -> str | SecretNotAvailable:

@@ -118,8 +118,7 @@ class SecretResolver:
         # In a thread: the SDK behind a source takes most of a second to import.
         specification = self._environment.get("MYAGENT_SECRETS", "aws")
         source = await asyncio.to_thread(source_for, specification, self._environment)
-        async with source:
-            return await source.fetch(paths)
+        return await source.fetch(paths)
 
     def _at(self, location: Location) -> Any:
         node = self._tree

@@ -16,11 +16,7 @@ from agent_runtime.errors import StartError
 
 
 class SecretSource(Protocol):
-    """Reads secrets. Opened with `async with` for each reading."""
-
-    async def __aenter__(self) -> SecretSource: ...
-
-    async def __aexit__(self, *exc_info: object) -> None: ...
+    """Reads secrets."""
 
     async def fetch(self, paths: Sequence[str]) -> Fetched:
         """The text of each secret, or the reason why it is not available (not found, access denied, network).
@@ -66,12 +62,6 @@ class FileSecrets:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    async def __aenter__(self) -> FileSecrets:
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        return None
-
     async def fetch(self, paths: Sequence[str]) -> Fetched:
         return await asyncio.to_thread(lambda: {path: self._read(path) for path in paths})
 
@@ -99,12 +89,6 @@ class YamlSecrets:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-
-    async def __aenter__(self) -> YamlSecrets:
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        return None
 
     async def fetch(self, paths: Sequence[str]) -> Fetched:
         values = await asyncio.to_thread(self._load)

@@ -19,14 +19,10 @@ def store_for(url: str, folder: Path, *, login: Credential[str] | None = None) -
     Raises:
         StartError: the URL is not one of a store, or its extra is not installed.
     """
-    if url == "memory":
-        from agent_runtime.sessions.memory import MemorySessions
-
-        return MemorySessions()
-    if url.startswith("sqlite:///"):
+    if url == "memory" or url.startswith("sqlite:///"):
         from agent_runtime.sessions.sqlite import SqliteSessions
 
-        return SqliteSessions(folder / url.removeprefix("sqlite:///"))
+        return SqliteSessions(None if url == "memory" else folder / url.removeprefix("sqlite:///"))
     if url.startswith(("postgresql://", "postgres://")):
         try:
             from agent_runtime.sessions.postgres import PostgresSessions

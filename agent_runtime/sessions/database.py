@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Self, cast
 
 from agent_runtime.errors import StartError, StoreError
 from agent_runtime.events import Message, Role, ToolCall
@@ -20,7 +20,7 @@ from agent_runtime.sessions.base import (
     Summary,
     from_user_message,
 )
-from agent_runtime.sessions.locks import WAIT_SECONDS, SessionLocks
+from agent_runtime.sessions.locks import SessionLocks
 
 # The version of a database is the number of migrations it has had. A released migration is never changed: add another.
 # The first one is also that of databases from before there were versions. Both databases know the types that are not
@@ -114,9 +114,30 @@ class DatabaseSessions(ABC):
     """A query that has a row if the table of the schema's version exists."""
     failures: ClassVar[tuple[type[Exception], ...]]
 
-    def __init__(self, name: str, wait_seconds: float = WAIT_SECONDS) -> None:
+    def __init__(self, name: str, location: str, wait_seconds: float) -> None:
+        """`name` is in the errors of requests, `location` in the error of a store that cannot be opened."""
         self._name = name
+        self._location = location
         self._session_locks = SessionLocks(wait_seconds)
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._open()
+        except BaseException as error:
+            await self._stack.aclose()
+            if isinstance(error, (*self.failures, OSError, ValueError)):
+                message = f"the session store {self._location} cannot be opened: {reason_of(error)}"
+                raise StartError(message) from error
+            raise
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._stack.aclose()
+
+    @abstractmethod
+    async def _open(self) -> None:
+        """Connect and migrate; what must be closed is put on the exit stack."""
 
     @abstractmethod
     async def _fetch(self, query: str, *values: Any) -> Sequence[Any]: ...

@@ -10,11 +10,11 @@ from typing import Any
 
 import asyncpg
 
-from agent_runtime.errors import StartError, StoreError
+from agent_runtime.errors import StoreError
 from agent_runtime.events import Message
 from agent_runtime.secrets import Credential, PostgresLogin
 from agent_runtime.sessions.base import SessionKey
-from agent_runtime.sessions.database import DatabaseSessions, Fetch, message_to_row, reason_of
+from agent_runtime.sessions.database import DatabaseSessions, Fetch, message_to_row
 from agent_runtime.sessions.locks import WAIT_SECONDS, session_busy
 
 # asyncpg reports some connections that the server closed as an "internal" error.
@@ -37,30 +37,18 @@ class PostgresSessions(DatabaseSessions):
     failures = FAILURES
 
     def __init__(self, url: Credential[str], *, wait_seconds: float = WAIT_SECONDS) -> None:
-        super().__init__("in Postgres", wait_seconds)
+        super().__init__("in Postgres", "in Postgres", wait_seconds)
         self._login = PostgresLogin(url)
         self._locks = AdvisoryLocks(self._login)
         self._lock_connections: dict[SessionKey, Any] = {}
-        self._stack = AsyncExitStack()
         self._pool: Any
 
-    async def __aenter__(self) -> PostgresSessions:
-        try:
-            self._pool = await self._stack.enter_async_context(self._login.pool(max_size=10, command_timeout=30))
-            self._stack.push_async_callback(self._locks.close)
-            async with self._transaction() as fetch:
-                await fetch("SELECT pg_advisory_xact_lock($1)", _SCHEMA_LOCK)
-                await self._migrate(fetch)
-        except (*FAILURES, ValueError) as error:
-            await self._stack.aclose()
-            raise StartError(f"the session store in Postgres cannot be opened: {reason_of(error)}") from error
-        except BaseException:
-            await self._stack.aclose()
-            raise
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self._stack.aclose()
+    async def _open(self) -> None:
+        self._pool = await self._stack.enter_async_context(self._login.pool(max_size=10, command_timeout=30))
+        self._stack.push_async_callback(self._locks.close)
+        async with self._transaction() as fetch:
+            await fetch("SELECT pg_advisory_xact_lock($1)", _SCHEMA_LOCK)
+            await self._migrate(fetch)
 
     @asynccontextmanager
     async def turn(self, key: SessionKey) -> AsyncGenerator[None]:

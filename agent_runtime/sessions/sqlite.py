@@ -1,4 +1,4 @@
-"""Conversations in one SQLite file that any SQLite viewer reads."""
+"""Conversations in SQLite: in one file, or in memory until the store is closed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import aiosqlite
 
-from agent_runtime.errors import StartError, StoreError
+from agent_runtime.errors import StoreError
 from agent_runtime.events import Message
 from agent_runtime.sessions.base import SessionKey
 from agent_runtime.sessions.database import DatabaseSessions, Fetch, MessageRow, message_to_row, reason_of
@@ -38,52 +38,43 @@ class SqliteSessions(DatabaseSessions):
     has_schema = "SELECT 1 FROM sqlite_master WHERE name = 'session_schema'"
     failures = (sqlite3.Error,)
 
-    def __init__(self, file: Path, *, wait_seconds: float = WAIT_SECONDS) -> None:
-        super().__init__(file.name, wait_seconds)
+    def __init__(self, file: Path | None, *, wait_seconds: float = WAIT_SECONDS) -> None:
+        """Without a `file` the conversations are in memory."""
+        super().__init__(file.name if file else "in memory", str(file), wait_seconds)
         self._file = file
-        self._locks = file.parent / ".myagent" / f"{file.name}-locks"
-        self._stack = AsyncExitStack()
+        # Other processes may use the file too.
+        self._locks = file.parent / ".myagent" / f"{file.name}-locks" if file else None
         # An error of the file as a whole, such as a full disk, fails a batch at once.
         self._appends = GroupCommit(self._append_batch, outage=sqlite3.OperationalError)
         self._writing = asyncio.Lock()  # statements of two writers must not share a transaction
         self._connection: aiosqlite.Connection
 
-    async def __aenter__(self) -> SqliteSessions:
-        try:
-            await asyncio.to_thread(self._locks.mkdir, parents=True, exist_ok=True)
-            self._connection = await self._stack.enter_async_context(
-                aiosqlite.connect(self._file, isolation_level=None)
-            )
-            await self._connection.execute("PRAGMA busy_timeout = 5000")
-            deadline = asyncio.get_running_loop().time() + _OPEN_SECONDS
-            async with file_lock(self._locks / "schema.lock", deadline=deadline):
-                await self._connection.execute("PRAGMA journal_mode = WAL")
-                async with self._transaction() as fetch:
-                    await self._migrate(fetch)
-        except (OSError, sqlite3.Error) as error:
-            await self._stack.aclose()
-            raise StartError(f"the session store {self._file} cannot be opened: {error}") from error
-        except BaseException:
-            await self._stack.aclose()
-            raise
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self._appends.aclose()
-        await self._stack.aclose()
+    async def _open(self) -> None:
+        connecting = aiosqlite.connect(self._file or ":memory:", isolation_level=None)
+        self._connection = await self._stack.enter_async_context(connecting)
+        self._stack.push_async_callback(self._appends.aclose)
+        await self._connection.execute("PRAGMA busy_timeout = 5000")
+        async with AsyncExitStack() as stack:
+            if self._locks:
+                await asyncio.to_thread(self._locks.mkdir, parents=True, exist_ok=True)
+                deadline = asyncio.get_running_loop().time() + _OPEN_SECONDS
+                await stack.enter_async_context(file_lock(self._locks / "schema.lock", deadline=deadline))
+            await self._connection.execute("PRAGMA journal_mode = WAL")
+            await self._migrate(await stack.enter_async_context(self._transaction()))
 
     @asynccontextmanager
     async def turn(self, key: SessionKey) -> AsyncGenerator[None]:
-        name = hashlib.sha256(str(key).encode(errors="surrogatepass")).hexdigest()[:32]
         async with AsyncExitStack() as stack:
             deadline = await stack.enter_async_context(self._session_locks.hold(key))
-            try:
-                lock = fair_file_lock(self._locks / f"{name}.lock", deadline=deadline)
-                await stack.enter_async_context(lock)
-            except TimeoutError:
-                raise session_busy() from None
-            except OSError as error:
-                raise StoreError(f"the session store {self._name} failed: {reason_of(error)}") from error
+            if self._locks:
+                name = hashlib.sha256(str(key).encode(errors="surrogatepass")).hexdigest()[:32]
+                try:
+                    lock = fair_file_lock(self._locks / f"{name}.lock", deadline=deadline)
+                    await stack.enter_async_context(lock)
+                except TimeoutError:
+                    raise session_busy() from None
+                except OSError as error:
+                    raise StoreError(f"the session store {self._name} failed: {reason_of(error)}") from error
             yield
 
     async def append(self, key: SessionKey, messages: Sequence[Message]) -> None:

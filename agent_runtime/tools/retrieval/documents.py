@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -57,14 +56,16 @@ def read_documents(patterns: Sequence[str], folder: Path) -> list[Passage]:
         source = str(file.relative_to(folder))
         try:
             sections = sections_of(file)
-        except StartError:
-            raise
+            found = passages_of(sections, source)
+        except ModuleNotFoundError as error:
+            kind = file.suffix.removeprefix(".").upper() or "text"
+            raise StartError(f"reading {kind} documents needs an extra: pip install 'myagent[vector]'") from error
         except Exception as error:  # libraries raise many types for a broken file
             reason = " ".join(str(error).split()) or type(error).__name__
             raise StartError(f"the document {file} cannot be read: {reason}") from error
         if not sections:
             _log.warning("the document %s has no text; a scan contains only images", source)
-        passages += passages_of(sections, source)
+        passages += found
     if not passages:
         raise StartError(f"the documents {', '.join(patterns)} are empty")
     return passages
@@ -76,11 +77,14 @@ def split(text: str, source: str) -> list[Passage]:
 
 
 def passages_of(sections: Iterable[Section], source: str) -> list[Passage]:
-    """Split long sections between paragraphs."""
+    """Split long sections at paragraphs, else at lines, sentences or words."""
+    from semantic_text_splitter import TextSplitter
+
+    splitter = TextSplitter.from_callback(lambda text: len(text.split()), MAX_PASSAGE_WORDS)
     return [
         Passage(source, section.heading or source, piece, section.page)
         for section in sections
-        for piece in _join(_paragraphs(section.text), "\n\n")
+        for piece in splitter.chunks(section.text)
     ]
 
 
@@ -93,40 +97,6 @@ def _matching(patterns: Sequence[str], folder: Path) -> list[Path]:
     if not files:
         raise StartError(f"no document matches {', '.join(patterns)} in {folder}")
     return sorted(files)
-
-
-def _paragraphs(body: str) -> Iterator[str]:
-    """Paragraphs; one that is too long, such as a table, is split between lines."""
-    for paragraph in re.split(r"\n\s*\n", body):
-        if len(paragraph.split()) <= MAX_PASSAGE_WORDS:
-            yield paragraph.strip("\n")
-        else:
-            yield from _join((part for line in paragraph.splitlines() for part in _line_parts(line)), "\n")
-
-
-def _line_parts(line: str) -> Iterator[str]:
-    words = line.split()
-    if len(words) <= MAX_PASSAGE_WORDS:
-        yield line
-        return
-    for start in range(0, len(words), MAX_PASSAGE_WORDS):
-        yield " ".join(words[start : start + MAX_PASSAGE_WORDS])
-
-
-def _join(parts: Iterable[str], separator: str) -> Iterator[str]:
-    """Join as many parts as fit into one passage."""
-    piece: list[str] = []
-    words = 0
-    for part in parts:
-        count = len(part.split())
-        if piece and words + count > MAX_PASSAGE_WORDS:
-            yield separator.join(piece)
-            piece, words = [], 0
-        if count:
-            piece.append(part)
-            words += count
-    if piece:
-        yield separator.join(piece)
 
 
 class VectorIndex(Protocol):

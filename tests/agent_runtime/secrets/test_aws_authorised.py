@@ -194,9 +194,9 @@ async def test_a_service_that_never_answers_is_said_of_each_secret(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
     async with slow_way(aws.url, None) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-        async with source_for("aws", {"AWS_REGION": REGION}) as source:
-            tree = [f"${{secret:{team}/a}}", f"${{secret:{team}/b}}"]
-            resolution = await resolve(tree, environment={}, fetch=source.fetch, timeout_seconds=0.3)
+        source = source_for("aws", {"AWS_REGION": REGION})
+        tree = [f"${{secret:{team}/a}}", f"${{secret:{team}/b}}"]
+        resolution = await resolve(tree, environment={}, fetch=source.fetch, timeout_seconds=0.3)
     why = "the secret source did not answer within 0.3 s"
     assert [problem.message for problem in resolution.problems] == [f"secret {team}/{name}: {why}" for name in "ab"]
 

@@ -22,8 +22,7 @@ def folder(tmp_path: Path) -> Path:
 
 async def fetched(folder: Path, path: str) -> str:
     """The text, or the reason."""
-    async with source_for(f"file:{folder}", {}) as source:
-        return str((await source.fetch([path]))[path])
+    return str((await source_for(f"file:{folder}", {}).fetch([path]))[path])
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,7 @@ def secrets_file(folder: Path, text: str, mode: int = 0o600) -> Path:
 
 
 async def fetched(file: Path, path: str) -> str:
-    async with source_for(f"yaml:{file}", {}) as source:
-        secret = (await source.fetch([path]))[path]
+    secret = (await source_for(f"yaml:{file}", {}).fetch([path]))[path]
     if isinstance(secret, SecretNotAvailable):
         raise secret
     return secret
@@ -68,6 +67,5 @@ async def test_a_file_that_is_no_map_is_said(tmp_path: Path, text: str) -> None:
 
 
 async def test_one_that_is_missing_does_not_keep_the_others(tmp_path: Path) -> None:
-    async with source_for(f"yaml:{secrets_file(tmp_path, 'a: one')}", {}) as source:
-        secrets = await source.fetch(["a", "b"])
+    secrets = await source_for(f"yaml:{secrets_file(tmp_path, 'a: one')}", {}).fetch(["a", "b"])
     assert (secrets["a"], str(secrets["b"])) == ("one", f"not found in {tmp_path / 'secrets.yaml'}")

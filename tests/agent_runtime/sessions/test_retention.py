@@ -11,7 +11,7 @@ from agent_runtime import StoreError
 from agent_runtime.events import Message
 from agent_runtime.models.scripted import ScriptedModel
 from agent_runtime.sessions import SessionKey, retention, store_for
-from agent_runtime.sessions.memory import MemorySessions
+from agent_runtime.sessions.sqlite import SqliteSessions
 from tests.agent_runtime.sessions.test_schema import run_sql
 from tests.agent_runtime.speaking import scripted_agent
 from tests.agents import eventually
@@ -39,8 +39,8 @@ async def test_an_agent_deletes_what_is_too_old_when_it_is_opened(durable: str, 
             assert await store.count(NEW) == 2
 
 
-async def test_without_a_time_to_live_nothing_is_deleted() -> None:
-    async with MemorySessions(now=lambda: datetime(2000, 1, 1, tzinfo=UTC)) as store:
+async def test_without_a_time_to_live_nothing_is_deleted(tmp_path: Path) -> None:
+    async with store_for("memory", tmp_path) as store:
         await store.append(OLD, TURN)
         before = asyncio.all_tasks()
         async with retention(store, "helper", None):
@@ -49,7 +49,7 @@ async def test_without_a_time_to_live_nothing_is_deleted() -> None:
 
 
 async def test_a_pass_that_fails_is_logged_and_the_next_one_comes(caplog: pytest.LogCaptureFixture) -> None:
-    class Failing(MemorySessions):
+    class Failing(SqliteSessions):
         passes = 0
 
         async def expire(self, agent: str, *, before: datetime, limit: int) -> int:
@@ -58,10 +58,12 @@ async def test_a_pass_that_fails_is_logged_and_the_next_one_comes(caplog: pytest
                 raise StoreError("the database is away")
             return await super().expire(agent, before=before, limit=limit)
 
-    async with Failing(now=lambda: datetime.now(UTC) - timedelta(days=3)) as store:
+    async with Failing(None) as store:
         await store.append(OLD, TURN)
         with caplog.at_level(logging.WARNING, "agent_runtime"):
-            async with retention(store, "helper", 2, interval_seconds=0.01):
+            async with retention(
+                store, "helper", 2, interval_seconds=0.01, now=lambda: datetime.now(UTC) + timedelta(days=3)
+            ):
 
                 async def gone() -> bool:
                     return await store.count(OLD) == 0
@@ -70,8 +72,8 @@ async def test_a_pass_that_fails_is_logged_and_the_next_one_comes(caplog: pytest
     assert "helper: old sessions could not be deleted: StoreError: the database is away" in caplog.text
 
 
-async def test_nothing_is_left_running_when_the_block_ends() -> None:
-    async with MemorySessions() as store:
+async def test_nothing_is_left_running_when_the_block_ends(tmp_path: Path) -> None:
+    async with store_for("memory", tmp_path) as store:
         async with retention(store, "helper", 1):
             assert any(task.get_name() == "retention of helper" for task in asyncio.all_tasks())
         assert not any(task.get_name() == "retention of helper" for task in asyncio.all_tasks())

@@ -13,7 +13,6 @@ from agent_runtime import SessionBusy, StoreError
 from agent_runtime.events import Message
 from agent_runtime.secrets import Credential
 from agent_runtime.sessions import SessionKey, SessionStore
-from agent_runtime.sessions.memory import MemorySessions
 from agent_runtime.sessions.postgres import PostgresSessions
 from agent_runtime.sessions.sqlite import SqliteSessions
 from tests.agent_runtime.sessions.replica import Counting, replica
@@ -25,7 +24,7 @@ OTHER = SessionKey("helper", "ada", "s2")
 
 def store(url: str, folder: Path, *, wait_seconds: float) -> SessionStore:
     if url == "memory":
-        return MemorySessions(wait_seconds=wait_seconds)
+        return SqliteSessions(None, wait_seconds=wait_seconds)
     if url.startswith("sqlite"):
         return SqliteSessions(folder / "sessions.db", wait_seconds=wait_seconds)
     return PostgresSessions(Credential(url), wait_seconds=wait_seconds)

@@ -50,7 +50,7 @@ def test_a_long_section_is_cut_between_its_paragraphs() -> None:
 
 def test_short_paragraphs_stay_together() -> None:
     [passage] = split("One.\n\nTwo.\n\n\nThree.", "a.txt")
-    assert passage.text == "One.\n\nTwo.\n\nThree."
+    assert passage.text == "One.\n\nTwo.\n\n\nThree."
 
 
 def test_a_long_list_is_cut_between_its_lines() -> None:
@@ -91,21 +91,21 @@ PAGE = """<!doctype html>
 
 @pytest.fixture
 def html() -> None:
-    pytest.importorskip("selectolax", reason="needs the vector extra")
+    pytest.importorskip("markdownify", reason="needs the vector extra")
 
 
 @pytest.mark.usefixtures("html")
 def test_a_page_is_cut_at_its_headings_and_keeps_its_lists_and_tables(tmp_path: Path) -> None:
     (tmp_path / "a.html").write_text(PAGE, encoding="utf-8")
     assert read_documents(["a.html"], tmp_path) == [
-        Passage("a.html", "The handbook", "Before all headings."),
-        Passage("a.html", "Leave & pay", "First bold words,\nthen a line."),
+        Passage("a.html", "The handbook", "Before all\nheadings."),
+        Passage("a.html", "Leave & pay", "First bold words,  \nthen a line."),
         Passage(
             "a.html",
             "Leave & pay > Annual leave",
-            "- Twenty-five days\n- Carried over:\n- five\n\nYear | Days\n\n2025 | 25",
+            "- Twenty-five days\n- Carried over:\n  - five\n\n| Year | Days |\n| --- | --- |\n| 2025 | 25 |",
         ),
-        Passage("a.html", "Leave & pay > Pay", "Monthly.\n\nIn arrears.\n\n# no heading\n  indented"),
+        Passage("a.html", "Leave & pay > Pay", "Monthly.\n\nIn arrears.\n\n```\n# no heading\n  indented\n```"),
     ]
 
 
@@ -172,9 +172,7 @@ def test_a_pdf_that_is_none_is_named(tmp_path: Path, content: bytes) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("module", "name", "kind"), [("pypdf", "a.pdf", "PDF"), ("selectolax.lexbor", "a.html", "HTML")]
-)
+@pytest.mark.parametrize(("module", "name", "kind"), [("pypdf", "a.pdf", "PDF"), ("markdownify", "a.html", "HTML")])
 def test_a_missing_extra_of_a_kind_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, name: str, kind: str
 ) -> None:
