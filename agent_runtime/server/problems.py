@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent_runtime.errors import (
@@ -156,7 +156,7 @@ def _allowed_methods(request: Request) -> str:
         if any(
             route.matches({**request.scope, "method": method})[0] == Match.FULL
             for route in request.app.routes
-            if getattr(route, "methods", None)  # a mounted application sets the header itself
+            if not (isinstance(route, Route) and route.methods is None)  # a mounted application sets the header itself
         )
     ]
     return ", ".join(methods)

@@ -6,8 +6,9 @@ from importlib.resources import files
 
 from fastapi import APIRouter, Request, Response
 
-from discovery.api.auth import OPEN, Config, Scoped
+from discovery.api.auth import OPEN, Scoped
 from discovery.api.problems import Refusal
+from discovery.settings import Settings
 
 router = APIRouter(include_in_schema=False, route_class=Scoped)
 
@@ -56,10 +57,11 @@ HEADERS = {
 
 
 @router.get("/", openapi_extra=OPEN)
-async def page(request: Request, settings: Config) -> Response:
+async def page(request: Request) -> Response:
     """The page itself. Its `Link` header leads ARD clients to the manifest."""
     response = _file("index.html", request)
-    if settings.ard:
+    settings: Settings | None = getattr(request.state, "settings", None)  # absent where only the portal is mounted
+    if settings and settings.ard:
         response.headers["link"] = '<.well-known/ard.json>; rel="ard"'
     return response
 

@@ -21,7 +21,7 @@ export function trouble(agent) {
   const silent = heartbeat(agent) === "lost";
   if (silent) return { rank: URGENCY[agent.status], words: agent.status_reason + (endpoint(agent) === "fine" ? "; its endpoint still answers" : "") };
   if (agent.conflict) return { rank: 2, words: "two processes claim this name" };
-  if (unreached(agent)) return { rank: 3, words: `${endpoint(agent) === "faulty" ? "its endpoint" : "endpoint refused:"} ${agent.reachability.reason}` };
+  if (unreached(agent)) return { rank: 3, words: `endpoint ${endpoint(agent)}: ${agent.reachability.reason}` };
   if (agent.status in URGENCY) return { rank: URGENCY[agent.status], words: agent.status_reason || "" };
   const instances = agent.instances || [];
   const unwell = instances.filter((one) => heartbeat(one) === "lost" || unreached(one) || one.conflict);

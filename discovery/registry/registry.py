@@ -168,8 +168,8 @@ class Registry:
             await self.synchronise()
             await self._read_heartbeats()
         if self._trouble is not None or self._table.is_due(self._clock()):
-            if not await self._write(lambda draft: rules.sweep(draft, draft.now - self._margin)):
-                self._table.schedule()
+            changed = await self._write(lambda draft: rules.sweep(draft, draft.now - self._margin))
+            self._table.schedule(at_once=changed)
         with self._tracking_errors():
             if self._store.shared or self._elapsed() - self._saved_at >= SAVE_SECONDS:
                 await self._save_heartbeats()

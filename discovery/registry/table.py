@@ -82,9 +82,9 @@ class Table:
         """Whether a sweep may have something to do."""
         return self.guard is not None or now >= self._next_due
 
-    def schedule(self) -> None:
-        """Compute when a sweep may next have something to do; called when none had."""
-        self._next_due = min((due_at(record) or NEVER for record in self), default=NEVER)
+    def schedule(self, *, at_once: bool) -> None:
+        """Set when the next sweep is due: at once after one with changes, else when the first lease ends."""
+        self._next_due = NOW if at_once else min((due_at(record) or NEVER for record in self), default=NEVER)
 
     def extend_leases(self, silence: timedelta, now: datetime) -> None:
         """Move the start of every lease by a silence that was not the agents'."""

@@ -67,7 +67,7 @@ async def test_a_folder_without_a_usable_agent_is_a_problem_of_the_file(tmp_path
     ended = await myagent("run", "--config", str(tmp_path), cwd=tmp_path)
     assert ended.status == 2
     assert "bad/agent.yaml:1 name: must be lower-case letters" in ended.err
-    assert "holds no usable agent file" in ended.err
+    assert "contains no valid agent file" in ended.err
 
 
 async def test_two_files_with_one_name_are_one_agent_and_one_sentence(tmp_path: Path) -> None:

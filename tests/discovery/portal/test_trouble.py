@@ -134,7 +134,7 @@ async def test_what_the_probe_finds_is_shown_and_what_it_may_not_ask_is_no_fault
         await expect(rows.nth(0)).to_contain_text("endpoint refused")
         await expect(rows.nth(0).locator(".why")).to_have_text("endpoint refused: connection refused")
         await expect(rows.nth(1)).to_contain_text("endpoint faulty")
-        await expect(rows.nth(1).locator(".why")).to_contain_text("its endpoint answers, but not with MCP")
+        await expect(rows.nth(1).locator(".why")).to_contain_text("endpoint faulty: MCP failed")
         standing = page.locator("[data-part=standing]")
         for name, words in {
             "odd": "No heartbeats, endpoint faulty.",

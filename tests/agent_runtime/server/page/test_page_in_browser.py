@@ -182,7 +182,7 @@ async def test_what_fails_says_what_to_do_and_can_be_asked_again(tmp_path: Path)
     async with serving(tmp_path, model) as http, browser_page(str(http.base_url)) as page:
         turn = await say(page, "hi")
         await expect(turn.get_by_role("alert")).to_contain_text("The agent could not answer: the model is away")
-        await expect(turn.get_by_role("alert")).to_contain_text("the agent itself is well")
+        await expect(turn.get_by_role("alert")).to_contain_text("the agent itself is healthy")
         await page.get_by_role("button", name="Ask again").click()
         await expect(page.locator(".answer").last).to_have_text("Hello.")
 
