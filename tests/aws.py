@@ -14,7 +14,7 @@ from typing import Any
 
 import aioboto3
 
-from deploy.seed import give_role
+from deploy.seed import create_role
 from tests.agents import free_port
 
 ROOT = Path(__file__).parents[1]
@@ -47,7 +47,7 @@ class Aws:
         """A role with this policy: the environment of a process that runs under it."""
         async with self.client("iam") as iam:
             config = self.folder / name
-            config.write_text(await give_role(iam, name, json.loads(json.dumps(policy))), encoding="utf-8")
+            config.write_text(await create_role(iam, name, json.loads(json.dumps(policy))), encoding="utf-8")
         return {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_REGION": REGION,
