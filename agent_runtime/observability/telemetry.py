@@ -104,7 +104,7 @@ class Telemetry:
                 instruments.run_seconds.record(time.monotonic() - started, labels)
 
     def secrets_refreshed(self, agent: str, outcome: str) -> None:
-        """Count a refresh of an agent's secrets: `renewed`, `unchanged` or `failed`."""
+        """Count a refresh of an agent's secrets; its outcome is `renewed`, `unchanged` or `failed`."""
         self.load().secret_refreshes.add(1, {"agent": agent, "outcome": outcome})
 
 

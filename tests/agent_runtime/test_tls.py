@@ -117,7 +117,7 @@ async def test_a_certificate_in_one_of_many_files_is_not_left_out_of_account_in_
     ("section", "reason"),
     [
         ({"server": {"tls": {"certificate": "no.pem", "key": "no.key"}}}, "server.tls: no.pem cannot be read: No such"),
-        ({"discovery": {"url": "https://127.0.0.1:9", "ca": "agent.yaml"}}, "discovery: agent.yaml contains no certificate"),
+        ({"discovery": {"url": "https://127.0.0.1:9", "ca": "agent.yaml"}}, "agent.yaml contains no certificate"),
     ],
 )
 async def test_a_file_that_cannot_be_used_is_named_before_anything_is_served(
