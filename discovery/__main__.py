@@ -1,6 +1,7 @@
 """The command `myagent-discovery`: reads options and environment, binds the port, and serves until it is stopped."""
 
 import argparse
+import contextlib
 import gc
 import logging
 import signal
@@ -22,6 +23,7 @@ from infrastructure.heads import bounded_heads
 SHUTDOWN_SECONDS = 5
 # Longer than the pause between two heartbeats, and than the 55 s after which our client closes an idle connection.
 KEEP_ALIVE_SECONDS = 75
+MIN_OPEN_FILES = 4096
 EPILOG = """\
 commands, each with a --help of its own; without one, the registry runs:
   export [FILE]               write the table and its history as lines of JSON
@@ -55,6 +57,8 @@ An agent finds the registry by `discovery.url` in its file or by MYAGENT_DISCOVE
 register token, which reads nothing; one that also has read where the agent asks other agents.
 """
 
+logger = logging.getLogger("discovery")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the registry until SIGINT or SIGTERM, or one of the commands.
@@ -81,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.log_level != "debug":
         for name in ("uvicorn", "httpx", "mcp"):  # they log every request, also those of the probe and of find_agent
             logging.getLogger(name).setLevel(logging.WARNING)
+    _raise_open_file_limit()
     try:
         listener = _bind(settings.host, settings.port)
     except OSError as error:
@@ -150,6 +155,24 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--log-level", choices=levels, default="info", help="how much to log (info)")
     parser.add_argument("--version", action="version", version=f"%(prog)s {version()}")
     return parser
+
+
+def _raise_open_file_limit() -> None:
+    """Raise the soft limit to the hard limit: every agent keeps a connection open between its heartbeats."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # macOS refuses an unlimited soft limit
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit != resource.RLIM_INFINITY and limit < MIN_OPEN_FILES:
+        logger.warning(
+            "the limit of open files is %d, and each agent keeps a connection open: raise it (ulimit -Hn) above the "
+            "number of agents",
+            limit,
+        )
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -32,9 +32,11 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 @contextmanager
-def running(folder: Path, *arguments: str, **variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def running(
+    folder: Path, *arguments: str, prefix: Sequence[str] = (), **variables: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "discovery", "--port", "0", *arguments],
+        [*prefix, sys.executable, "-m", "discovery", "--port", "0", *arguments],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -140,6 +142,19 @@ def test_with_tokens_it_listens_everywhere_without_a_warning_and_writes_no_token
         out, errors = process.communicate(timeout=SECONDS)
         assert "t0ps3cret" not in out + errors
         assert "WARNING" not in errors
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(("hard", "is_low"), [(512, True), (4096, False)])
+def test_the_limit_of_open_files_is_raised_and_a_low_one_is_logged(tmp_path: Path, hard: int, is_low: bool) -> None:
+    shell = ["sh", "-c", f'ulimit -Sn 256 && ulimit -Hn {hard} && exec "$0" "$@"']
+    with running(tmp_path, "--database-url", "memory://", prefix=shell) as (process, _):
+        limits = Path(f"/proc/{process.pid}/limits").read_text(encoding="utf-8")
+        line = next(line for line in limits.splitlines() if line.startswith("Max open files"))
+        assert line.split()[3:5] == [str(hard), str(hard)]
+        process.terminate()
+        _, errors = process.communicate(timeout=SECONDS)
+        assert (f"the limit of open files is {hard}" in errors) == is_low
 
 
 def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:

@@ -182,6 +182,27 @@ async def test_a_registry_stops_at_once_while_looks_are_under_way(registry: RunR
 
 
 @pytest.mark.parametrize(
+    ("host", "reason"),
+    [
+        ("127.0.0.1", "health responds"),
+        ("::1", "health responds"),
+        ("localhost", "health responds"),
+        ("0.0.0.0", "not called: 127.0.0.1 is the registry's own machine and not in DISCOVERY_PROBE_ALLOW"),
+        ("10.0.0.1", "not called: 127.0.0.1 is the registry's own machine and not in DISCOVERY_PROBE_ALLOW"),
+    ],
+)
+async def test_loopback_is_probed_only_by_a_registry_that_listens_on_loopback(
+    registry: RunRegistry, host: str, reason: str
+) -> None:
+    async with agent() as (url, asked), registry(host=host, allow_anonymous=True, **OFTEN) as http:
+        await add(http, endpoint=url)
+        found = await looked_at(http)
+        assert found.reachability is not None
+        assert found.reachability.reason == reason
+        assert bool(asked) == (reason == "health responds")
+
+
+@pytest.mark.parametrize(
     ("allow", "reason"),
     [
         ("10.0.0.0/8", "not called: 127.0.0.1 is not in DISCOVERY_PROBE_ALLOW"),
