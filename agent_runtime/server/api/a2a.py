@@ -83,7 +83,7 @@ class A2AEndpoint:
         await self._app(scope, receive, send)
 
     async def aclose(self) -> None:
-        """Cancel the tasks in updater."""
+        """Cancel the tasks in progress."""
         await self._handler.aclose()
 
     async def _card(self, request: Request) -> Response:
