@@ -49,7 +49,7 @@ from agent_runtime.events import Finished, StopReason, Text
 from agent_runtime.masking import masked
 from agent_runtime.server.auth.authenticator import authenticate, caller_of
 from agent_runtime.server.dependencies import session_owner
-from agent_runtime.server.problems import problem_of
+from agent_runtime.server.problems import masked_problem
 from agent_runtime.server.registration import CARD_PATH, advertised_endpoint
 from agent_runtime.server.run import Failed, Run, RunEvent
 from agent_runtime.server.runs import Runs
@@ -202,7 +202,7 @@ class _Executor(AgentExecutor):
         await updater.update_status(state, message, metadata=_metadata(finished))
 
     def _reason(self, updater: TaskUpdater, error: MyAgentError) -> Message:
-        return _message(updater, masked(str(problem_of(error)["detail"]), self._agent.secrets))
+        return _message(updater, masked_problem(error, self._agent.secrets)["detail"])
 
 
 def _message(updater: TaskUpdater, text: str) -> Message:

@@ -28,7 +28,7 @@ from agent_runtime.masking import masked
 from agent_runtime.server.auth.authenticator import authenticate, caller_of
 from agent_runtime.server.auth.origin_check import check_origin
 from agent_runtime.server.dependencies import runs_of, session_owner
-from agent_runtime.server.problems import problem_of
+from agent_runtime.server.problems import masked_problem
 from agent_runtime.server.run import Failed, Run, RunEvent
 
 _CLOSE_SECONDS = 3.0
@@ -138,7 +138,7 @@ class McpEndpoint:
         raise AssertionError("a run ends with Finished or Failed")
 
     def _failed(self, error: MyAgentError) -> CallToolResult:
-        return _result(masked(str(problem_of(error)["detail"]), self._agent.secrets), is_error=True)
+        return _result(masked_problem(error, self._agent.secrets)["detail"], is_error=True)
 
 
 def _arguments(arguments: dict[str, Any]) -> tuple[str, str | None]:
