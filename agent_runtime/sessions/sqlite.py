@@ -20,6 +20,7 @@ from agent_runtime.sessions.base import SessionKey
 from agent_runtime.sessions.database import DatabaseSessions, Fetch, MessageRow, message_to_row, reason_of
 from agent_runtime.sessions.locks import WAIT_SECONDS, fair_file_lock, file_lock, session_busy
 from infrastructure.group_commit import GroupCommit
+from infrastructure.sqlite import connect
 
 # All rows in one parameter, so that any number of turns is one statement, and one statement is a transaction.
 _APPEND = f"""
@@ -50,10 +51,9 @@ class SqliteSessions(DatabaseSessions):
         self._connection: aiosqlite.Connection
 
     async def _open(self) -> None:
-        connecting = aiosqlite.connect(self._file or ":memory:", isolation_level=None)
-        self._connection = await self._stack.enter_async_context(connecting)
+        self._connection = await connect(self._file or ":memory:")
+        self._stack.push_async_callback(self._connection.close)
         self._stack.push_async_callback(self._appends.aclose)
-        await self._connection.execute("PRAGMA busy_timeout = 5000")
         async with AsyncExitStack() as stack:
             if self._locks:
                 await asyncio.to_thread(self._locks.mkdir, parents=True, exist_ok=True)

@@ -31,6 +31,7 @@ from discovery.stores.rows import (
     upsert,
 )
 from discovery.stores.sqlite_schema import index, index_id, prepare, record_from, with_times
+from infrastructure.sqlite import connect
 
 MAX_CALL_SECONDS = 3.0  # waiting for the lock included: a client gives up after five
 BUSY_SECONDS = 1.0
@@ -183,7 +184,7 @@ class SqliteStore:
     async def _open(self) -> aiosqlite.Connection:
         identity = await asyncio.to_thread(_identity, self._path)
         if self._connection is None:
-            self._connection = await aiosqlite.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)
+            self._connection = await connect(self._path, busy_seconds=BUSY_SECONDS)
             self._connection.row_factory = sqlite3.Row
             await prepare(self._connection, self._path)
             self._identity = await asyncio.to_thread(_identity, self._path)
